@@ -1,0 +1,202 @@
+//! What host and device agree on: entry names, parameter order, tile constants. All that the host
+//! may import from this crate.
+//!
+//! An entry point's name is `layernorm_<pass>_<x>_<weight>_<variant>`, for example
+//! `layernorm_forward_bf16_f32_rows_32x4`:
+//!
+//! | part | values |
+//! |---|---|
+//! | pass | `forward`, `backward` |
+//! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first) |
+//! | variant | `rows_<lanes>x<vecs>` (a row in the registers of `lanes` threads), `any` (any row) |
+//!
+//! The second kernel of the backward pass is `layernorm_reduce_<weight>`, with weight one of `f32`,
+//! `f16`, `bf16`.
+
+use core::ffi::c_void;
+
+/// Bytes that one lane moves in one access of a `rows` variant. Every row's start, and `n_cols` times
+/// the element's size, must be a multiple of it.
+pub const VECTOR_BYTES: u32 = 16;
+
+/// The shape of a `rows` variant: how a row lies over the threads of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowTile {
+    /// Threads that share a row: a power of two. Above 32 it is the whole block.
+    pub lanes: u32,
+    /// 16-byte vectors that a thread holds. `lanes * vecs` vectors are the longest row that fits.
+    pub vecs: u32,
+    /// Threads in a block; `block / lanes` rows are in work at a time.
+    pub block: u32,
+}
+
+impl RowTile {
+    /// The longest row that fits, in 16-byte vectors.
+    pub const fn max_vectors(&self) -> u32 {
+        self.lanes * self.vecs
+    }
+
+    /// Rows that a block has in work at a time.
+    pub const fn rows_per_block(&self) -> u32 {
+        self.block / self.lanes
+    }
+}
+
+/// The forward pass's `rows` variants, shortest row first.
+pub const FORWARD_TILES: &[RowTile] = &[
+    RowTile {
+        lanes: 32,
+        vecs: 1,
+        block: 128,
+    },
+    RowTile {
+        lanes: 32,
+        vecs: 4,
+        block: 128,
+    },
+    RowTile {
+        lanes: 256,
+        vecs: 2,
+        block: 256,
+    },
+    RowTile {
+        lanes: 512,
+        vecs: 4,
+        block: 512,
+    },
+];
+
+/// The backward pass's `rows` variants, shortest row first.
+pub const BACKWARD_TILES: &[RowTile] = &[
+    RowTile {
+        lanes: 32,
+        vecs: 1,
+        block: 128,
+    },
+    RowTile {
+        lanes: 128,
+        vecs: 1,
+        block: 128,
+    },
+    RowTile {
+        lanes: 512,
+        vecs: 1,
+        block: 512,
+    },
+];
+
+/// Threads in a block of the `any` variants: one row at a time, strided over the block.
+pub const ANY_BLOCK: u32 = 256;
+
+/// Threads in a block of the `reduce` kernels, as [`REDUCE_COLS`] columns by rows of partials.
+pub const REDUCE_BLOCK: u32 = 256;
+
+/// Columns of dweight and dbias that one block of a `reduce` kernel sums.
+pub const REDUCE_COLS: u32 = 32;
+
+/// Defines an argument struct whose fields are a kernel's parameters, in the kernel's order.
+macro_rules! arguments {
+    ($(#[$doc:meta])* $name:ident, $count:literal { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl $name {
+            /// A pointer to each parameter, in order: what `cuLaunchKernel` takes as `kernelParams`.
+            /// They point into `self`.
+            pub fn pointers(&self) -> [*const c_void; $count] {
+                [$((&raw const self.$field).cast(),)*]
+            }
+        }
+    };
+}
+
+arguments! {
+    /// Parameters of a `layernorm_forward_*` kernel. Addresses are of device memory, 0 where absent.
+    ///
+    /// y[r, c] = (s[r, c] - mean[r]) * rstd[r] * weight[c] + bias[c], with s = x, or x + residual.
+    ForwardArgs, 13 {
+        /// `[n_rows, n_cols]`, x's dtype.
+        x: u64,
+        /// `[n_rows, n_cols]`, x's dtype and row stride; 0: nothing is added.
+        residual: u64,
+        /// `[n_cols]`, weight's dtype; 0: ones.
+        weight: u64,
+        /// `[n_cols]`, weight's dtype; 0: zeros.
+        bias: u64,
+        /// `[n_rows, n_cols]`, x's dtype: written.
+        y: u64,
+        /// `[n_rows, n_cols]`, x's dtype and y's row stride: x + residual, written; 0: not written.
+        sum: u64,
+        /// `[n_rows]`, f32: written; 0: not written.
+        mean: u64,
+        /// `[n_rows]`, f32: written; 0: not written.
+        rstd: u64,
+        /// Rows.
+        n_rows: u64,
+        /// Elements from one row of x (and residual) to the next.
+        x_stride: u64,
+        /// Elements from one row of y (and sum) to the next.
+        y_stride: u64,
+        /// Columns, at least 1.
+        n_cols: u32,
+        /// Added to the variance.
+        eps: f32,
+    }
+}
+
+arguments! {
+    /// Parameters of a `layernorm_backward_*` kernel. Addresses are of device memory, 0 where absent.
+    ///
+    /// Block b of the grid writes row b of the partials: the sums of dy * xhat and of dy over its rows.
+    BackwardArgs, 14 {
+        /// `[n_rows, n_cols]`, x's dtype.
+        dy: u64,
+        /// `[n_rows, n_cols]`, x's dtype: what the forward pass normalised.
+        x: u64,
+        /// `[n_cols]`, weight's dtype; 0: ones.
+        weight: u64,
+        /// `[n_rows]`, f32, from the forward pass.
+        mean: u64,
+        /// `[n_rows]`, f32, from the forward pass.
+        rstd: u64,
+        /// `[n_rows, n_cols]`, x's dtype and dx's row stride: a gradient added to dx; 0: none.
+        dsum: u64,
+        /// `[n_rows, n_cols]`, x's dtype: written; may be dy itself; 0: not computed.
+        dx: u64,
+        /// `[grid, n_cols]`, f32: written; 0: not computed.
+        partial_dweight: u64,
+        /// `[grid, n_cols]`, f32: written; 0: not computed.
+        partial_dbias: u64,
+        /// Rows.
+        n_rows: u64,
+        /// Elements from one row of dy to the next.
+        dy_stride: u64,
+        /// Elements from one row of x to the next.
+        x_stride: u64,
+        /// Elements from one row of dx (and dsum) to the next.
+        dx_stride: u64,
+        /// Columns, at least 1.
+        n_cols: u32,
+    }
+}
+
+arguments! {
+    /// Parameters of a `layernorm_reduce_*` kernel: column sums of the partials, in a fixed order.
+    ReduceArgs, 7 {
+        /// `[n_partials, n_cols]`, f32; 0: dweight is not written.
+        partial_dweight: u64,
+        /// `[n_partials, n_cols]`, f32; 0: dbias is not written.
+        partial_dbias: u64,
+        /// `[n_cols]`, weight's dtype: written.
+        dweight: u64,
+        /// `[n_cols]`, weight's dtype: written.
+        dbias: u64,
+        /// Rows of the partials; 0 gives zero gradients.
+        n_partials: u32,
+        /// Columns.
+        n_cols: u32,
+        /// 1: the sums are added to what dweight and dbias hold; 0: they replace it.
+        accumulate: u32,
+    }
+}
