@@ -115,7 +115,7 @@ arguments! {
     /// Parameters of a `layernorm_forward_*` kernel. Addresses are of device memory, 0 where absent.
     ///
     /// y[r, c] = (s[r, c] - mean[r]) * rstd[r] * weight[c] + bias[c], with s = x, or x + residual.
-    ForwardArgs, 13 {
+    ForwardArgs, 14 {
         /// `[n_rows, n_cols]`, x's dtype.
         x: u64,
         /// `[n_rows, n_cols]`, x's dtype and row stride; 0: nothing is added.
@@ -142,6 +142,8 @@ arguments! {
         n_cols: u32,
         /// Added to the variance.
         eps: f32,
+        /// 1 / n_cols, rounded to f32: the device has no fast exact division.
+        inv_n: f32,
     }
 }
 
@@ -149,7 +151,7 @@ arguments! {
     /// Parameters of a `layernorm_backward_*` kernel. Addresses are of device memory, 0 where absent.
     ///
     /// Block b of the grid writes row b of the partials: the sums of dy * xhat and of dy over its rows.
-    BackwardArgs, 14 {
+    BackwardArgs, 15 {
         /// `[n_rows, n_cols]`, x's dtype.
         dy: u64,
         /// `[n_rows, n_cols]`, x's dtype: what the forward pass normalised.
@@ -178,6 +180,8 @@ arguments! {
         dx_stride: u64,
         /// Columns, at least 1.
         n_cols: u32,
+        /// 1 / n_cols, rounded to f32.
+        inv_n: f32,
     }
 }
 
