@@ -1,1 +1,21 @@
-//! Skeleton.
+//! A CUDA device in software: it parses PTX, runs it, checks every access and counts every byte.
+//!
+//! [`Gpu`] is the device and its memory, [`Module`] a loaded PTX text, and [`Gpu::launch`] runs one of
+//! its kernels to the end. What goes wrong in a kernel comes back as a [`Fault`] that names the line of
+//! the PTX, the block, the thread and the address.
+#![warn(missing_docs)]
+
+mod counters;
+mod exec;
+mod fault;
+mod gpu;
+mod memory;
+mod model;
+mod module;
+
+pub use counters::Counters;
+pub use fault::{Fault, FaultKind, Site};
+pub use gpu::{Gpu, LaunchConfig};
+pub use memory::{AllocationInfo, MemoryError};
+pub use model::Model;
+pub use module::{Kernel, LoadError, LoadErrorClass, Module, Param, Problem};

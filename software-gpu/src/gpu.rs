@@ -1,0 +1,117 @@
+//! The device: a model, its memory, and launches on it.
+
+use crate::counters::Counters;
+use crate::fault::Fault;
+use crate::memory::{Memory, MemoryError};
+use crate::model::Model;
+use crate::module::Kernel;
+
+/// Bytes that a device takes from the host at most, whatever its model advertises.
+const HOST_LIMIT: u64 = 8 << 30;
+
+/// A device. It is shared by `Arc`: every method takes `&self`.
+pub struct Gpu {
+    model: Model,
+    memory: Memory,
+}
+
+/// How many threads a launch has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaunchConfig {
+    /// Blocks along x, y and z.
+    pub grid: [u32; 3],
+    /// Threads of a block along x, y and z.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub dynamic_shared: u32,
+}
+
+impl Gpu {
+    /// A device of that model with empty memory.
+    pub fn new(model: Model) -> Gpu {
+        let memory = Memory::new(model.memory_bytes, HOST_LIMIT);
+        Gpu { model, memory }
+    }
+
+    /// What the device says about itself.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Memory of `bytes` bytes, at a multiple of 256, holding NaNs.
+    ///
+    /// # Errors
+    /// No bytes asked for, or more than are free.
+    pub fn alloc(&self, bytes: u64) -> Result<u64, MemoryError> {
+        self.memory.alloc(bytes)
+    }
+
+    /// Gives an allocation back. Its address is never used again.
+    ///
+    /// # Errors
+    /// Not the start of a living allocation.
+    pub fn free(&self, address: u64) -> Result<(), MemoryError> {
+        self.memory.free(address)
+    }
+
+    /// Copies device memory to the host.
+    ///
+    /// # Errors
+    /// Not inside one allocation.
+    pub fn read(&self, address: u64, out: &mut [u8]) -> Result<(), MemoryError> {
+        self.memory.read(address, out)
+    }
+
+    /// Copies host memory to the device.
+    ///
+    /// # Errors
+    /// Not inside one allocation.
+    pub fn write(&self, address: u64, data: &[u8]) -> Result<(), MemoryError> {
+        self.memory.write(address, data)
+    }
+
+    /// Writes a pattern of 1, 2 or 4 bytes `count` times.
+    ///
+    /// # Errors
+    /// Not inside one allocation, or not aligned to the pattern.
+    pub fn fill(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), MemoryError> {
+        self.memory.fill(address, pattern, count)
+    }
+
+    /// Copies within the device.
+    ///
+    /// # Errors
+    /// Either end not inside one allocation.
+    pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), MemoryError> {
+        self.memory.copy(to, from, bytes)
+    }
+
+    /// Base and size of the living allocation that `address` is in.
+    pub fn allocation(&self, address: u64) -> Option<(u64, u64)> {
+        self.memory
+            .allocation(address)
+            .map(|info| (info.base, info.size))
+    }
+
+    /// Bytes free and in all.
+    pub fn memory_info(&self) -> (u64, u64) {
+        self.memory.info()
+    }
+
+    /// Runs a kernel to its end.
+    ///
+    /// # Errors
+    /// The first fault, by which memory may have been changed in part.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a launch is a long call and a fault its end"
+    )]
+    pub fn launch(
+        &self,
+        kernel: &Kernel,
+        config: &LaunchConfig,
+        params: &[u8],
+    ) -> Result<Counters, Fault> {
+        crate::exec::launch(self, kernel, config, params)
+    }
+}

@@ -1,0 +1,450 @@
+//! Device memory: allocations with gaps between them, addresses that are never used twice, and the
+//! host's way of reading and writing them.
+//!
+//! An address space of 47 bits is so much larger than any use of it that a freed address need never
+//! come back: every use after free is found, not only the quick ones.
+
+mod backing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use thiserror::Error;
+
+pub(crate) use backing::Backing;
+
+/// The first device address given out.
+const FIRST_ADDRESS: u64 = 0x7000_0000_0000;
+/// The end of the device's addresses.
+const END_ADDRESS: u64 = 0x7fff_ffff_0000;
+/// Bytes between the end of an allocation and the start of the next, at least.
+const GAP: u64 = 1 << 20;
+/// Alignment that the driver promises. Allocations are aligned to no more, so that code which relies
+/// on more is found.
+const ALIGN: u64 = 256;
+/// Freed allocations that are remembered.
+const FREED_KEPT: usize = 4096;
+/// What fresh memory holds: a NaN as f16, bf16, f32 and f64.
+const FRESH: u8 = 0xff;
+
+/// A call on device memory that cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// No room.
+    #[error("out of memory: {bytes} bytes asked for, {free} of {total} free")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: u64,
+        /// Bytes free.
+        free: u64,
+        /// Bytes of the device.
+        total: u64,
+    },
+    /// An allocation of no bytes.
+    #[error("an allocation of 0 bytes")]
+    Empty,
+    /// Not inside an allocation.
+    #[error("{bytes} bytes at {address:#x} are not inside an allocation{}", near(.nearest, *.address))]
+    OutOfBounds {
+        /// The first address.
+        address: u64,
+        /// Bytes from there.
+        bytes: u64,
+        /// The allocation at or below the address, living or freed.
+        nearest: Option<AllocationInfo>,
+    },
+    /// A free of an address that is not an allocation's start.
+    #[error("{address:#x} is not the start of an allocation{}", near(.nearest, *.address))]
+    BadFree {
+        /// The address.
+        address: u64,
+        /// The allocation at or below the address, living or freed.
+        nearest: Option<AllocationInfo>,
+    },
+    /// A pattern of a size that no fill has, or an address that is not a multiple of it.
+    #[error(
+        "a fill's pattern has 1, 2 or 4 bytes and starts at a multiple of that: got {bytes} bytes at {address:#x}"
+    )]
+    BadFill {
+        /// The first address.
+        address: u64,
+        /// Bytes of the pattern.
+        bytes: usize,
+    },
+}
+
+impl MemoryError {
+    /// The number of the `CUresult` that the driver gives for it.
+    pub fn cuda_error(&self) -> u32 {
+        match self {
+            MemoryError::OutOfMemory { .. } => 2,
+            _ => 1,
+        }
+    }
+}
+
+fn near(nearest: &Option<AllocationInfo>, address: u64) -> String {
+    nearest.map_or(String::new(), |info| {
+        format!(": {}", info.describe(address))
+    })
+}
+
+/// What is known of an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllocationInfo {
+    /// Its first address.
+    pub base: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// Its number in the order of allocation, from 1.
+    pub serial: u64,
+    /// True after it was freed.
+    pub freed: bool,
+}
+
+impl AllocationInfo {
+    /// Where `address` lies relative to it, in words.
+    pub fn describe(&self, address: u64) -> String {
+        let AllocationInfo {
+            base,
+            size,
+            serial,
+            freed,
+        } = *self;
+        let what = if freed {
+            "freed allocation"
+        } else {
+            "allocation"
+        };
+        let whose = format!("{what} {serial} of {size} bytes at {base:#x}");
+        match address.wrapping_sub(base) {
+            inside if inside < size => format!("byte {inside} of {whose}"),
+            past => format!("{} bytes past the end of {whose}", past - size),
+        }
+    }
+}
+
+/// A living allocation.
+pub(crate) struct Allocation {
+    pub info: AllocationInfo,
+    pub backing: Backing,
+}
+
+impl Allocation {
+    /// The offset of `bytes` bytes at `address`, if they are inside.
+    #[inline(always)]
+    pub fn offset(&self, address: u64, bytes: u64) -> Option<u64> {
+        let offset = address.wrapping_sub(self.info.base);
+        (offset <= self.info.size && bytes <= self.info.size - offset).then_some(offset)
+    }
+}
+
+/// The allocations of a device.
+pub(crate) struct Memory {
+    /// Bytes that the device says it has.
+    total: u64,
+    /// Bytes that are really to be taken from the host.
+    limit: u64,
+    table: RwLock<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    living: BTreeMap<u64, Arc<Allocation>>,
+    freed: VecDeque<AllocationInfo>,
+    used: u64,
+    serial: u64,
+    next: u64,
+}
+
+impl Table {
+    /// The allocation at or below `address`, living ones first where it is inside.
+    fn nearest(&self, address: u64) -> Option<AllocationInfo> {
+        let living = self
+            .living
+            .range(..=address)
+            .next_back()
+            .map(|(_, a)| a.info);
+        let freed = self
+            .freed
+            .iter()
+            .filter(|info| info.base <= address)
+            .max_by_key(|info| info.base);
+        living
+            .into_iter()
+            .chain(freed.copied())
+            .max_by_key(|info| info.base)
+    }
+
+    fn find(&self, address: u64, bytes: u64) -> Result<(&Arc<Allocation>, u64), MemoryError> {
+        self.living
+            .range(..=address)
+            .next_back()
+            .and_then(|(_, a)| a.offset(address, bytes).map(|offset| (a, offset)))
+            .ok_or_else(|| MemoryError::OutOfBounds {
+                address,
+                bytes,
+                nearest: self.nearest(address),
+            })
+    }
+}
+
+impl Memory {
+    /// Memory that says it has `total` bytes and takes at most `limit` from the host.
+    pub fn new(total: u64, limit: u64) -> Memory {
+        let table = Table {
+            next: FIRST_ADDRESS,
+            ..Table::default()
+        };
+        Memory {
+            total,
+            limit,
+            table: RwLock::new(table),
+        }
+    }
+
+    // A panic while the lock is held leaves a table that is whole: every change to it is one insertion
+    // or removal.
+    fn shared(&self) -> RwLockReadGuard<'_, Table> {
+        self.table
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn exclusive(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn alloc(&self, bytes: u64) -> Result<u64, MemoryError> {
+        if bytes == 0 {
+            return Err(MemoryError::Empty);
+        }
+        let free = self.info().0;
+        let none = MemoryError::OutOfMemory {
+            bytes,
+            free,
+            total: self.total,
+        };
+        if bytes > free || bytes > self.limit.saturating_sub(self.shared().used) {
+            return Err(none);
+        }
+        // Filled before the lock is taken: it can take a while.
+        let Some(backing) = Backing::new(bytes, FRESH) else {
+            return Err(none);
+        };
+        let mut table = self.exclusive();
+        // An odd multiple of the alignment, so that an address is aligned to no more.
+        let base = table.next | ALIGN;
+        let next = (base + bytes + GAP).next_multiple_of(2 * ALIGN);
+        if next > END_ADDRESS {
+            return Err(none);
+        }
+        table.next = next;
+        table.used += bytes;
+        table.serial += 1;
+        let info = AllocationInfo {
+            base,
+            size: bytes,
+            serial: table.serial,
+            freed: false,
+        };
+        table
+            .living
+            .insert(base, Arc::new(Allocation { info, backing }));
+        Ok(base)
+    }
+
+    pub fn free(&self, address: u64) -> Result<(), MemoryError> {
+        let mut table = self.exclusive();
+        let Some(allocation) = table.living.remove(&address) else {
+            return Err(MemoryError::BadFree {
+                address,
+                nearest: table.nearest(address),
+            });
+        };
+        table.used -= allocation.info.size;
+        if table.freed.len() == FREED_KEPT {
+            table.freed.pop_front();
+        }
+        table.freed.push_back(AllocationInfo {
+            freed: true,
+            ..allocation.info
+        });
+        Ok(())
+    }
+
+    pub fn read(&self, address: u64, out: &mut [u8]) -> Result<(), MemoryError> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let table = self.shared();
+        let (allocation, offset) = table.find(address, out.len() as u64)?;
+        allocation.backing.read(offset, out);
+        Ok(())
+    }
+
+    pub fn write(&self, address: u64, data: &[u8]) -> Result<(), MemoryError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let table = self.shared();
+        let (allocation, offset) = table.find(address, data.len() as u64)?;
+        allocation.backing.write(offset, data);
+        Ok(())
+    }
+
+    pub fn fill(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), MemoryError> {
+        let size = pattern.len() as u64;
+        if !matches!(size, 1 | 2 | 4) || !address.is_multiple_of(size) {
+            return Err(MemoryError::BadFill {
+                address,
+                bytes: pattern.len(),
+            });
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        let table = self.shared();
+        let bytes = count.saturating_mul(size);
+        let (allocation, offset) = table.find(address, bytes)?;
+        let chunk = pattern.repeat(4096 / pattern.len());
+        let mut done = 0;
+        while done < bytes {
+            let now = (bytes - done).min(chunk.len() as u64);
+            allocation
+                .backing
+                .write(offset + done, &chunk[..now as usize]);
+            done += now;
+        }
+        Ok(())
+    }
+
+    pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), MemoryError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let table = self.shared();
+        let (source, source_offset) = table.find(from, bytes)?;
+        let (target, target_offset) = table.find(to, bytes)?;
+        let mut buffer = vec![0; bytes.min(1 << 20) as usize];
+        let mut done = 0;
+        while done < bytes {
+            let now = (bytes - done).min(buffer.len() as u64) as usize;
+            source
+                .backing
+                .read(source_offset + done, &mut buffer[..now]);
+            target.backing.write(target_offset + done, &buffer[..now]);
+            done += now as u64;
+        }
+        Ok(())
+    }
+
+    pub fn allocation(&self, address: u64) -> Option<AllocationInfo> {
+        self.shared()
+            .find(address, 1)
+            .ok()
+            .map(|(allocation, _)| allocation.info)
+    }
+
+    pub fn nearest(&self, address: u64) -> Option<AllocationInfo> {
+        self.shared().nearest(address)
+    }
+
+    /// Bytes free and in all.
+    pub fn info(&self) -> (u64, u64) {
+        (self.total.saturating_sub(self.shared().used), self.total)
+    }
+
+    /// The living allocations in order of address. They stay alive while the list does.
+    pub fn snapshot(&self) -> Vec<Arc<Allocation>> {
+        self.shared().living.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory() -> Memory {
+        Memory::new(1 << 30, 1 << 20)
+    }
+
+    #[test]
+    fn an_address_is_never_used_twice_and_both_free_errors_are_named() {
+        let memory = memory();
+        let first = memory.alloc(100).unwrap();
+        assert_eq!(first % 512, 256, "aligned to 256 and no more");
+        memory.free(first).unwrap();
+        let again = memory.free(first).unwrap_err();
+        assert!(
+            again
+                .to_string()
+                .contains("freed allocation 1 of 100 bytes"),
+            "{again}"
+        );
+        let second = memory.alloc(100).unwrap();
+        assert_ne!(first, second);
+        assert!(matches!(
+            memory.free(second + 4),
+            Err(MemoryError::BadFree { .. })
+        ));
+        let after = memory.read(first, &mut [0; 4]).unwrap_err();
+        assert!(
+            after.to_string().contains("byte 0 of freed allocation 1"),
+            "{after}"
+        );
+    }
+
+    #[test]
+    fn bytes_go_in_and_out_at_every_offset_and_length() {
+        let memory = memory();
+        let at = memory.alloc(64).unwrap();
+        for offset in 0..16 {
+            for length in 0..32u64 {
+                let data: Vec<u8> = (0..length as u8).map(|i| i ^ 0x5a).collect();
+                memory.fill(at, &[0xee], 64).unwrap();
+                memory.write(at + offset, &data).unwrap();
+                let mut out = vec![0; 64];
+                memory.read(at, &mut out).unwrap();
+                let (start, end) = (offset as usize, (offset + length) as usize);
+                assert_eq!(&out[start..end], data);
+                assert!(out[..start].iter().chain(&out[end..]).all(|&b| b == 0xee));
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_byte_is_inside_and_the_next_is_not() {
+        let memory = memory();
+        let at = memory.alloc(10).unwrap();
+        memory.write(at + 9, &[1]).unwrap();
+        let error = memory.write(at + 9, &[1, 2]).unwrap_err();
+        assert!(matches!(error, MemoryError::OutOfBounds { bytes: 2, .. }));
+        assert!(memory.read(u64::MAX, &mut [0]).is_err());
+        assert!(memory.fill(at, &[0; 4], u64::MAX).is_err());
+        assert!(memory.fill(at + 1, &[0; 2], 1).is_err());
+    }
+
+    #[test]
+    fn fresh_memory_is_not_a_number_in_every_format() {
+        let memory = memory();
+        let at = memory.alloc(8).unwrap();
+        let mut out = [0; 8];
+        memory.read(at, &mut out).unwrap();
+        assert!(f64::from_le_bytes(out).is_nan());
+        assert!(f32::from_bits(u32::from_le_bytes([out[0], out[1], out[2], out[3]])).is_nan());
+        assert!(half::f16::from_bits(u16::from_le_bytes([out[0], out[1]])).is_nan());
+        assert!(half::bf16::from_bits(u16::from_le_bytes([out[0], out[1]])).is_nan());
+    }
+
+    #[test]
+    fn more_than_there_is_is_out_of_memory() {
+        let memory = memory();
+        assert_eq!(memory.alloc(2 << 20).unwrap_err().cuda_error(), 2);
+        assert_eq!(memory.alloc(u64::MAX).unwrap_err().cuda_error(), 2);
+        assert_eq!(memory.alloc(0), Err(MemoryError::Empty));
+    }
+}
