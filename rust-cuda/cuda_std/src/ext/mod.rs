@@ -1,0 +1,58 @@
+//! What Rust-CUDA lacks, kept apart so that the difference can be seen: f32 across a warp, shared
+//! memory by its own instructions, approximate arithmetic, launch bounds.
+
+mod math;
+mod shared;
+mod warp;
+
+pub use math::{div_approx, ex2_approx, fma, rsqrt_approx, sqrt_approx};
+pub use shared::{Shared, SharedValue};
+pub use warp::{
+    FULL_MASK, group_max_f32, group_sum_f32, shuffle_down_f32, shuffle_idx_f32, shuffle_up_f32,
+    shuffle_xor_f32, warp_max_f32, warp_sum_f32,
+};
+
+pub use crate::shared_words;
+
+use cuda_std_macros::gpu_only;
+
+/// Orders this thread's memory accesses before and after it, as the threads of its block see them.
+#[gpu_only]
+#[inline(always)]
+pub fn block_fence() {
+    unsafe extern "C" {
+        #[link_name = "llvm.nvvm.membar.cta"]
+        fn membar_cta();
+    }
+    // SAFETY: a fence has no conditions.
+    unsafe { membar_cta() }
+}
+
+/// Ends the kernel with an error.
+#[gpu_only]
+#[inline(always)]
+pub fn trap() -> ! {
+    unsafe extern "C" {
+        #[link_name = "llvm.trap"]
+        fn llvm_trap() -> !;
+    }
+    // SAFETY: a trap has no conditions.
+    unsafe { llvm_trap() }
+}
+
+/// Leaves a comment in the PTX that `cuda_builder` turns into the entry point's `.maxntid` and, if
+/// `MIN_BLOCKS` is not 0, `.minnctapersm`. `#[launch_bounds]` calls it.
+#[doc(hidden)]
+#[inline(always)]
+pub fn launch_bounds<const MAX_THREADS: u32, const MIN_BLOCKS: u32>() {
+    #[cfg(target_arch = "nvptx64")]
+    // SAFETY: the assembly is a comment.
+    unsafe {
+        core::arch::asm!(
+            "//cuda_std launch_bounds {max_threads} {min_blocks}",
+            max_threads = const MAX_THREADS,
+            min_blocks = const MIN_BLOCKS,
+            options(nomem, nostack, preserves_flags),
+        )
+    }
+}
