@@ -1,0 +1,76 @@
+//! Sums over the threads that share a row, in an order that never changes.
+
+use cuda_std::ext::{self, Shared};
+use cuda_std::{shared_words, thread};
+
+/// Warps that a block can have.
+const MAX_WARPS: u32 = 32;
+
+/// Sums each of `values` over the `LANES` threads that share a row, and gives all of them the sums.
+///
+/// Up to 32 lanes it is a butterfly inside the warp, whose additions every lane does in the same order
+/// up to commutation, so all get the same bits. Above that the row has the whole block: each warp puts
+/// its sums into shared memory and every thread adds them up, first warp first.
+///
+/// One barrier is enough because callers alternate `slot` 0 and 1: whoever writes a slot again has passed
+/// the other slot's barrier, which all threads reach only after they have read this one.
+///
+/// # Safety
+/// All threads of the warp call it together; above 32 lanes, all threads of the block, in blocks of
+/// `LANES` threads, and with `slot` alternating between 0 and 1.
+#[inline(always)]
+pub unsafe fn sum_over_row<const LANES: u32, const N: usize>(
+    mut values: [f32; N],
+    slot: u32,
+) -> [f32; N] {
+    let mut distance = if LANES < 32 { LANES / 2 } else { 16 };
+    while distance > 0 {
+        for n in 0..N {
+            // SAFETY: the caller's: the warp is converged.
+            values[n] += unsafe { ext::shuffle_xor_f32(ext::FULL_MASK, values[n], distance) };
+        }
+        distance /= 2;
+    }
+    if LANES <= 32 {
+        return values;
+    }
+    let warps = LANES / 32;
+    let slot: Shared<f32> =
+        shared_words![f32; 2 * 2 * MAX_WARPS as usize].offset(slot * 2 * MAX_WARPS);
+    let thread = thread::thread_idx_x();
+    if thread.is_multiple_of(32) {
+        for n in 0..N {
+            // SAFETY: N <= 2 and a block has at most 32 warps, so the index is in the slot; only this
+            // warp's first lane writes it, and nobody reads it before the barrier.
+            unsafe { slot.store(n as u32 * MAX_WARPS + thread / 32, values[n]) };
+        }
+    }
+    thread::sync_threads();
+    let mut sums = [0.0; N];
+    for n in 0..N {
+        let mut warp = 0;
+        while warp < warps {
+            // SAFETY: in the slot, as above; the barrier is behind us, and the next write to this slot
+            // lies behind the other slot's barrier.
+            let four = unsafe { slot.load4(n as u32 * MAX_WARPS + warp) };
+            sums[n] += (four[0] + four[1]) + (four[2] + four[3]);
+            warp += 4;
+        }
+    }
+    sums
+}
+
+/// The sum of an array, in pairs: less rounding, and a shorter chain, than one by one.
+#[inline(always)]
+pub fn sum<const E: usize>(mut values: [f32; E]) -> f32 {
+    let mut width = E / 2;
+    while width > 0 {
+        let mut i = 0;
+        while i < width {
+            values[i] += values[i + width];
+            i += 1;
+        }
+        width /= 2;
+    }
+    values[0]
+}
