@@ -1,0 +1,103 @@
+//! Device memory, and copies between it and the host.
+
+use std::mem::ManuallyDrop;
+
+use cust::error::CudaError;
+use cust::memory::{CopyDestination, DeviceBuffer};
+
+use super::CudaDevice;
+use crate::{Error, Result};
+
+/// Bytes of device memory. Work that still touches them is on the owning handle's stream.
+pub(crate) struct Buffer {
+    memory: ManuallyDrop<DeviceBuffer<u8>>,
+    device: CudaDevice,
+}
+
+impl CudaDevice {
+    /// Memory of unknown content, or NaN where the handle poisons its memory.
+    pub fn allocate(&self, bytes: usize) -> Result<Buffer> {
+        let context = &self.shared.context;
+        let memory = {
+            let _current = context.enter()?;
+            // SAFETY: u8 has no invalid values, and what is read was written before: by a copy, or
+            // by a kernel that fills its outputs.
+            unsafe { DeviceBuffer::uninitialized(bytes) }.map_err(|error| match error {
+                CudaError::OutOfMemory => {
+                    let (free, total) = cust::memory::mem_get_info().unwrap_or((0, 0));
+                    Error::OutOfMemory {
+                        device: self.name().to_owned(),
+                        asked: bytes,
+                        free,
+                        total,
+                    }
+                }
+                other => context.error("allocating memory", other),
+            })?
+        };
+        let mut buffer = Buffer {
+            memory: ManuallyDrop::new(memory),
+            device: self.clone(),
+        };
+        if self.poison {
+            buffer.fill(0xFF)?;
+        }
+        Ok(buffer)
+    }
+}
+
+impl Buffer {
+    pub fn device(&self) -> &CudaDevice {
+        &self.device
+    }
+
+    /// The first byte's address; 0 for no bytes.
+    pub fn address(&self) -> u64 {
+        self.memory.as_device_ptr().as_raw()
+    }
+
+    pub fn read(&self, start: usize, into: &mut [u8]) -> Result<()> {
+        if into.is_empty() {
+            return Ok(());
+        }
+        let context = &self.device.shared.context;
+        let _current = context.enter()?;
+        self.memory
+            .index(start..start + into.len())
+            .copy_to(into)
+            .map_err(|error| context.error("copying to the host", error))
+    }
+
+    pub fn write(&mut self, start: usize, from: &[u8]) -> Result<()> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let context = &self.device.shared.context;
+        let _current = context.enter()?;
+        self.memory
+            .index(start..start + from.len())
+            .copy_from(from)
+            .map_err(|error| context.error("copying to the device", error))
+    }
+
+    pub fn fill(&mut self, byte: u8) -> Result<()> {
+        if self.memory.len() == 0 {
+            return Ok(());
+        }
+        let context = &self.device.shared.context;
+        let _current = context.enter()?;
+        self.memory
+            .set_8(byte)
+            .map_err(|error| context.error("filling memory", error))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Ok(_current) = self.device.shared.context.enter() {
+            // The driver's free waits for work that still uses the memory.
+            // SAFETY: the memory is freed here alone, and nothing reaches it after drop.
+            unsafe { ManuallyDrop::drop(&mut self.memory) }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A device of the CUDA driver API, reached through cust: NVIDIA's or the software GPU.
+//!
+//! Only this folder names cust. What is loaded once a device, its primary context and module, is
+//! shared by all handles and kept for the life of the process.
+
+mod buffer;
+mod context;
+mod launch;
+mod module;
+mod run;
+
+pub(crate) use buffer::Buffer;
+
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cuda_driver::Backend;
+use cust::device::DeviceAttribute;
+use cust::stream::{Stream, StreamFlags};
+
+use self::context::Context;
+use self::module::Kernels;
+use crate::plan::Limits;
+use crate::{CudaCode, Error, Result};
+
+/// Which driver a caller asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Any,
+    Nvidia,
+    Software,
+}
+
+/// A handle: the shared device and a stream on it.
+#[derive(Clone)]
+pub(crate) struct CudaDevice {
+    shared: Arc<Shared>,
+    stream: Arc<OwnedStream>,
+    poison: bool,
+}
+
+/// What all handles of one device share.
+pub(crate) struct Shared {
+    kind: &'static str,
+    ordinal: usize,
+    name: String,
+    compute_capability: (u32, u32),
+    limits: Limits,
+    context: Context,
+    kernels: Kernels,
+}
+
+/// Devices opened so far, by ordinal. A process has one driver, hence one list.
+static OPENED: Mutex<Vec<(usize, CudaDevice)>> = Mutex::new(Vec::new());
+
+impl CudaDevice {
+    pub fn open(wanted: Wanted, ordinal: usize) -> Result<Self> {
+        let kind = choose(wanted)?;
+        // The list stays whole when a thread panics while it holds the lock: a push is the last step.
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, device)) = opened.iter().find(|(number, _)| *number == ordinal) {
+            return Ok(device.clone());
+        }
+        let count = count(kind)?;
+        if ordinal >= count {
+            return Err(Error::Ordinal {
+                kind,
+                ordinal,
+                count,
+            });
+        }
+        let shared = Arc::new(Shared::new(kind, ordinal)?);
+        let device = CudaDevice {
+            stream: Arc::new(OwnedStream::new(Arc::clone(&shared))?),
+            shared,
+            poison: false,
+        };
+        opened.push((ordinal, device.clone()));
+        Ok(device)
+    }
+
+    pub fn all() -> Result<Vec<Self>> {
+        let count = count(choose(Wanted::Any)?)?;
+        (0..count)
+            .map(|ordinal| Self::open(Wanted::Any, ordinal))
+            .collect()
+    }
+
+    pub fn with_new_stream(&self) -> Result<Self> {
+        Ok(CudaDevice {
+            shared: Arc::clone(&self.shared),
+            stream: Arc::new(OwnedStream::new(Arc::clone(&self.shared))?),
+            poison: self.poison,
+        })
+    }
+
+    pub fn with_poison(&self) -> Self {
+        CudaDevice {
+            poison: true,
+            ..self.clone()
+        }
+    }
+
+    pub fn synchronize(&self) -> Result<()> {
+        let _current = self.shared.context.enter()?;
+        self.stream
+            .synchronize()
+            .map_err(|error| self.shared.context.error("waiting for the stream", error))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    pub fn kind(&self) -> &'static str {
+        self.shared.kind
+    }
+
+    pub fn ordinal(&self) -> usize {
+        self.shared.ordinal
+    }
+
+    pub fn compute_capability(&self) -> (u32, u32) {
+        self.shared.compute_capability
+    }
+
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        let context = &self.shared.context;
+        let _current = context.enter()?;
+        cust::memory::mem_get_info().map_err(|error| context.error("asking for free memory", error))
+    }
+
+    /// Whether both handles put their work on one stream.
+    pub fn same_stream(&self, other: &CudaDevice) -> bool {
+        Arc::ptr_eq(&self.stream, &other.stream)
+    }
+}
+
+impl Shared {
+    fn new(kind: &'static str, ordinal: usize) -> Result<Self> {
+        let failed = |doing| move |error| context::error(kind, doing, error);
+        let number = u32::try_from(ordinal).unwrap_or(u32::MAX);
+        let device = cust::device::Device::get_device(number).map_err(failed("opening"))?;
+        let name = device.name().map_err(failed("asking for the name"))?;
+        let attribute = |attribute| {
+            let value = device.get_attribute(attribute);
+            let value = value.map_err(failed("asking for the limits"))?;
+            Ok::<u32, Error>(u32::try_from(value).unwrap_or(0))
+        };
+        let compute_capability = (
+            attribute(DeviceAttribute::ComputeCapabilityMajor)?,
+            attribute(DeviceAttribute::ComputeCapabilityMinor)?,
+        );
+        Ok(Shared {
+            kind,
+            ordinal,
+            compute_capability,
+            limits: Limits {
+                max_grid: attribute(DeviceAttribute::MaxGridDimX)?,
+                max_block: attribute(DeviceAttribute::MaxThreadsPerBlock)?,
+                sm_count: attribute(DeviceAttribute::MultiprocessorCount)?,
+            },
+            context: Context::retain(device, &name)?,
+            kernels: Kernels::for_device(&name, compute_capability)?,
+            name,
+        })
+    }
+}
+
+/// A stream that is destroyed in its own context.
+struct OwnedStream {
+    stream: ManuallyDrop<Stream>,
+    shared: Arc<Shared>,
+}
+
+impl OwnedStream {
+    fn new(shared: Arc<Shared>) -> Result<Self> {
+        let stream = {
+            let _current = shared.context.enter()?;
+            // cust makes only streams that the legacy default stream waits for and that wait for
+            // it. The blocking copies, which go there, are so ordered with the kernels.
+            Stream::new(StreamFlags::DEFAULT, None)
+                .map_err(|error| shared.context.error("making a stream", error))?
+        };
+        Ok(OwnedStream {
+            stream: ManuallyDrop::new(stream),
+            shared,
+        })
+    }
+}
+
+impl std::ops::Deref for OwnedStream {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl Drop for OwnedStream {
+    fn drop(&mut self) {
+        if let Ok(_current) = self.shared.context.enter() {
+            // SAFETY: the stream is taken here alone, and nothing uses it after drop.
+            unsafe { ManuallyDrop::drop(&mut self.stream) }
+        }
+    }
+}
+
+/// Settles the process's driver and starts it. Gives the kind's name.
+fn choose(wanted: Wanted) -> Result<&'static str> {
+    let (backend, setting) = match wanted {
+        Wanted::Any => (None, ""),
+        Wanted::Nvidia => (Some(Backend::Nvidia), "nvidia"),
+        Wanted::Software => (Some(Backend::Software), "software"),
+    };
+    if let Some(backend) = backend {
+        cuda_driver::choose(backend).map_err(|error| match error {
+            cuda_driver::ChooseError::AlreadyChosen(chosen) => Error::DriverChosen {
+                wanted: kind_of(backend),
+                chosen: chosen.name(),
+                setting,
+            },
+            other => Error::NoDevice {
+                wanted: kind_of(backend),
+                reason: other.to_string(),
+            },
+        })?;
+    }
+    let backend = cuda_driver::backend().map_err(|error| Error::NoDevice {
+        wanted: "CUDA",
+        reason: error.to_string(),
+    })?;
+    let kind = kind_of(backend);
+    cust::init(cust::CudaFlags::empty()).map_err(|error| {
+        let CudaCode { code, name } = context::code(error);
+        Error::NoDevice {
+            wanted: kind,
+            reason: format!("the driver does not start: {name} ({code})"),
+        }
+    })?;
+    Ok(kind)
+}
+
+fn kind_of(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Nvidia => "cuda",
+        Backend::Software => "software",
+    }
+}
+
+fn count(kind: &'static str) -> Result<usize> {
+    let count = cust::device::Device::num_devices()
+        .map_err(|error| context::error(kind, "counting devices", error))?;
+    Ok(count as usize)
+}

@@ -1,0 +1,140 @@
+//! The module of kernels: the best image for the device, compiled by the driver at first use, its
+//! functions looked up once.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::ptr;
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+
+use cust::error::CudaError;
+use cust::module::Module;
+use cust::sys;
+
+use super::context::{self, Context};
+use crate::{Entry, Error, IMAGES, Image, Result};
+
+/// The kernels of one device.
+pub struct Kernels {
+    device_name: String,
+    image: &'static Image,
+    module: OnceLock<Module>,
+    /// Held while the module is loaded, so that it is loaded once.
+    loading: Mutex<()>,
+    functions: RwLock<HashMap<Entry, Function>>,
+}
+
+/// A function of the module, which is never unloaded.
+#[derive(Clone, Copy)]
+pub struct Function(sys::CUfunction);
+
+// SAFETY: a function handle is an opaque value that the driver accepts on any thread, and it stays
+// valid because its module lives as long as the process.
+unsafe impl Send for Function {}
+// SAFETY: as for Send; there is nothing to change through a shared handle.
+unsafe impl Sync for Function {}
+
+impl Function {
+    pub fn raw(self) -> sys::CUfunction {
+        self.0
+    }
+}
+
+impl Kernels {
+    /// Picks the image; loads nothing yet.
+    pub fn for_device(name: &str, compute_capability: (u32, u32)) -> Result<Self> {
+        let image = Image::best(compute_capability).ok_or_else(|| Error::NoImage {
+            device: name.to_owned(),
+            major: compute_capability.0,
+            minor: compute_capability.1,
+            oldest: IMAGES[0].target,
+        })?;
+        Ok(Kernels {
+            device_name: name.to_owned(),
+            image,
+            module: OnceLock::new(),
+            loading: Mutex::new(()),
+            functions: RwLock::new(HashMap::new()),
+        })
+    }
+
+    /// The function of an entry point. `context` must be the current one.
+    pub fn function(&self, entry: Entry, context: &Context) -> Result<Function> {
+        // A map whose writer panicked is still whole: the insert is its last step.
+        let known = self
+            .functions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = known.get(&entry) {
+            return Ok(*function);
+        }
+        drop(known);
+        let function = self
+            .module()?
+            .get_function(entry.to_string())
+            .map_err(|error| context.error("looking a kernel up", error))?;
+        let function = Function(function.to_raw());
+        self.functions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(entry, function);
+        Ok(function)
+    }
+
+    fn module(&self) -> Result<&Module> {
+        if let Some(module) = self.module.get() {
+            return Ok(module);
+        }
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = self.module.get() {
+            return Ok(module);
+        }
+        let module = load(self.image.ptx).map_err(|(error, log)| Error::Jit {
+            device: self.device_name.clone(),
+            target: self.image.target,
+            cause: context::code(error),
+            log,
+        })?;
+        Ok(self.module.get_or_init(|| module))
+    }
+}
+
+/// Loads PTX. cust hands out no log, so a failed load is repeated with a buffer for one.
+fn load(ptx: &str) -> std::result::Result<Module, (CudaError, String)> {
+    let text = CString::new(ptx).map_err(|_| {
+        let log = "the image holds a nul byte".to_owned();
+        (CudaError::InvalidPtx, log)
+    })?;
+    Module::from_ptx_cstr(&text, &[]).map_err(|error| (error, jit_log(&text)))
+}
+
+fn jit_log(ptx: &CString) -> String {
+    let mut log = vec![0u8; 16 << 10];
+    let mut options = [
+        sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER,
+        sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
+    ];
+    // A size is passed as the pointer's own value.
+    let mut values: [*mut c_void; 2] = [
+        log.as_mut_ptr().cast(),
+        ptr::without_provenance_mut(log.len()),
+    ];
+    let mut module = ptr::null_mut();
+    // SAFETY: the text ends with a nul, both arrays have the two options that are announced, and the
+    // log has the size that is announced.
+    let result = unsafe {
+        sys::cuModuleLoadDataEx(
+            &mut module,
+            ptx.as_ptr().cast(),
+            2,
+            options.as_mut_ptr(),
+            values.as_mut_ptr(),
+        )
+    };
+    if context::check(result).is_ok() {
+        // SAFETY: the module was loaded just now, and no function of it was looked up.
+        let _ = unsafe { sys::cuModuleUnload(module) };
+        return "loading failed at first and succeeded when repeated for its log".to_owned();
+    }
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    String::from_utf8_lossy(&log[..end]).into_owned()
+}

@@ -1,0 +1,127 @@
+//! The kernels' entry points as values; their names follow the table in `kernels_gpu::abi`.
+
+use std::fmt;
+
+use kernels_gpu::abi::{BACKWARD_TILES, FORWARD_TILES, RowTile};
+
+use crate::DType;
+
+/// A kernel. `Display` gives the name of its entry point in the PTX.
+///
+/// ```
+/// use layernorm_host::{DType, Entry, Pass, Variant};
+///
+/// let entry = Entry::Rows {
+///     pass: Pass::Forward,
+///     x: DType::BF16,
+///     weight: DType::F32,
+///     variant: Variant::Any,
+/// };
+/// assert_eq!(entry.to_string(), "layernorm_forward_bf16_f32_any");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// A kernel over the rows of x.
+    Rows {
+        /// Forward or backward.
+        pass: Pass,
+        /// dtype of x.
+        x: DType,
+        /// dtype of weight and bias.
+        weight: DType,
+        /// How a row lies over threads.
+        variant: Variant,
+    },
+    /// The second kernel of the backward pass, which sums the partials of dweight and dbias.
+    Reduce {
+        /// dtype of dweight and dbias.
+        weight: DType,
+    },
+}
+
+/// Which way the kernel goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// y, mean and rstd from x.
+    Forward,
+    /// dx and the partials of dweight and dbias from dy.
+    Backward,
+}
+
+impl Pass {
+    /// The pass's `rows` variants, shortest row first.
+    pub fn tiles(self) -> &'static [RowTile] {
+        match self {
+            Pass::Forward => FORWARD_TILES,
+            Pass::Backward => BACKWARD_TILES,
+        }
+    }
+}
+
+/// How a row lies over the threads of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// In registers, `vecs` vectors of 16 bytes in each of `lanes` threads.
+    Rows {
+        /// Threads that share a row.
+        lanes: u32,
+        /// Vectors a thread holds.
+        vecs: u32,
+    },
+    /// Any row, element by element.
+    Any,
+}
+
+impl Entry {
+    /// Every entry point that an image holds.
+    pub fn all() -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for pass in [Pass::Forward, Pass::Backward] {
+            for x in DType::ALL {
+                for weight in x.parameter_dtypes() {
+                    let tiles = pass.tiles().iter().map(|tile| Variant::Rows {
+                        lanes: tile.lanes,
+                        vecs: tile.vecs,
+                    });
+                    entries.extend(tiles.chain([Variant::Any]).map(|variant| Entry::Rows {
+                        pass,
+                        x,
+                        weight,
+                        variant,
+                    }));
+                }
+            }
+        }
+        entries.extend(DType::ALL.map(|weight| Entry::Reduce { weight }));
+        entries
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Entry::Rows {
+                pass,
+                x,
+                weight,
+                variant,
+            } => {
+                let pass = match pass {
+                    Pass::Forward => "forward",
+                    Pass::Backward => "backward",
+                };
+                write!(f, "layernorm_{pass}_{x}_{weight}_{variant}")
+            }
+            Entry::Reduce { weight } => write!(f, "layernorm_reduce_{weight}"),
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Variant::Rows { lanes, vecs } => write!(f, "rows_{lanes}x{vecs}"),
+            Variant::Any => f.write_str("any"),
+        }
+    }
+}

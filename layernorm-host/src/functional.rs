@@ -1,0 +1,433 @@
+//! LayerNorm as functions: forward gives y and what backward needs, backward gives the gradients.
+
+use crate::pass::{BackwardInputs, BackwardOutputs, ForwardInputs};
+use crate::{DType, Error, Result, Tensor};
+
+/// LayerNorm forward and backward, without a layer that holds the parameters. The model is Unsloth's
+/// `Fast_Layernorm`.
+///
+/// For each row of `n_cols` columns, in f32 whatever the dtype:
+///
+/// ```text
+/// mean  = sum(x) / n_cols              dxhat = dy * weight          xhat = (x - mean) * rstd
+/// var   = sum((x - mean)^2) / n_cols   dx = rstd * (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat))
+/// rstd  = 1 / sqrt(var + eps)          dweight = sum over rows of dy * xhat
+/// y     = xhat * weight + bias         dbias   = sum over rows of dy
+/// ```
+///
+/// ```
+/// use layernorm_host::{Device, FastLayerNorm, Tensor};
+///
+/// let device = Device::auto()?;
+/// let x = Tensor::from_slice(&[1.0f32, 3.0, 2.0, 6.0], &[2, 2], &device)?;
+/// let weight = Tensor::from_slice(&[1.0f32, 1.0], &[2], &device)?;
+/// let (y, saved) = FastLayerNorm::forward(&x, Some(&weight), None, 0.0)?;
+/// assert_eq!(y.to_vec::<f32>()?, [-1.0, 1.0, -1.0, 1.0]);
+/// let dy = Tensor::ones(x.dtype(), x.shape(), &device)?;
+/// let (_dx, dweight, _) = FastLayerNorm::backward(saved, &dy)?;
+/// assert_eq!(dweight.unwrap().to_vec::<f32>()?, [-2.0, 2.0]);
+/// # Ok::<(), layernorm_host::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct FastLayerNorm;
+
+/// What a backward pass needs of its forward pass: x, weight, mean and rstd. It shares x's and
+/// weight's memory, and backward consumes it: it cannot be used twice.
+#[derive(Debug)]
+pub struct Saved {
+    x: Tensor,
+    weight: Option<Tensor>,
+    has_bias: bool,
+    mean: Tensor,
+    rstd: Tensor,
+    normalized_shape: Vec<usize>,
+    parameter_dtype: DType,
+    eps: f32,
+}
+
+/// Which gradients a backward pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// dx, of x's shape and dtype.
+    pub dx: bool,
+    /// dweight, of weight's shape and dtype.
+    pub dweight: bool,
+    /// dbias, of bias's shape and dtype.
+    pub dbias: bool,
+}
+
+/// The gradients that were asked for.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    /// Of x.
+    pub dx: Option<Tensor>,
+    /// Of weight.
+    pub dweight: Option<Tensor>,
+    /// Of bias.
+    pub dbias: Option<Tensor>,
+}
+
+/// A caller's tensors for the gradients.
+#[derive(Debug, Default)]
+pub struct GradientsInto<'a> {
+    /// Of x's shape and dtype.
+    pub dx: Option<&'a mut Tensor>,
+    /// Of weight's shape and dtype.
+    pub dweight: Option<&'a mut Tensor>,
+    /// Of bias's shape and dtype.
+    pub dbias: Option<&'a mut Tensor>,
+    /// dweight and dbias are added to what the tensors hold, instead of replacing it.
+    pub accumulate: bool,
+}
+
+impl FastLayerNorm {
+    /// Normalises x, of any rank, over its last dimensions: those of weight, or of bias, or the last
+    /// one where both are absent. Gives y, of x's shape and dtype, and what backward needs.
+    ///
+    /// weight and bias have the dtype of x or f32, and both the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankZero`], [`Error::NoColumns`], [`Error::TooManyColumns`], [`Error::Eps`],
+    /// [`Error::ParameterLength`], [`Error::NormalizedShape`], [`Error::Shape`],
+    /// [`Error::DTypeMismatch`], [`Error::OtherDevice`], [`Error::Layout`], [`Error::Overflow`] for
+    /// operands that do not fit; [`Error::OutOfMemory`], [`Error::Jit`], [`Error::Cuda`] from the
+    /// device.
+    pub fn forward(
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f32,
+    ) -> Result<(Tensor, Saved)> {
+        let normalized_shape = shape_of_parameters(x, weight, bias)?;
+        forward(x, weight, bias, &normalized_shape, eps)
+    }
+
+    /// As [`forward`](Self::forward), into a caller's y, whose rows may lie apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward); [`Error::SharedOutput`] where another tensor can reach y's memory.
+    pub fn forward_into(
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f32,
+        y: &mut Tensor,
+    ) -> Result<Saved> {
+        let normalized_shape = shape_of_parameters(x, weight, bias)?;
+        let inputs = ForwardInputs {
+            x,
+            residual: None,
+            weight,
+            bias,
+            normalized_shape: &normalized_shape,
+            eps,
+        };
+        forward_into(inputs, y, None)
+    }
+
+    /// Normalises x + residual, the addition rounded to x's dtype. Gives y, the sum, and what
+    /// backward needs, of which the sum takes x's place.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_add(
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f32,
+    ) -> Result<(Tensor, Tensor, Saved)> {
+        let normalized_shape = shape_of_parameters(x, weight, bias)?;
+        let inputs = ForwardInputs {
+            x,
+            residual: Some(residual),
+            weight,
+            bias,
+            normalized_shape: &normalized_shape,
+            eps,
+        };
+        inputs.problem()?;
+        let mut y = Tensor::empty(x.dtype(), x.shape(), x.device())?;
+        let mut sum = Tensor::empty(x.dtype(), x.shape(), x.device())?;
+        let saved = forward_into(inputs, &mut y, Some(&mut sum))?;
+        let saved = Saved {
+            x: sum.clone(),
+            ..saved
+        };
+        Ok((y, sum, saved))
+    }
+
+    /// The gradients of x, and of weight and bias where the forward pass had them. `dy` has y's shape
+    /// and dtype, and is not changed.
+    ///
+    /// dweight and dbias are sums over rows in a fixed order: the same input gives the same bits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`], [`Error::DTypeMismatch`], [`Error::OtherDevice`] for a dy that does not fit;
+    /// [`Error::OutOfMemory`], [`Error::Jit`], [`Error::Cuda`] from the device.
+    pub fn backward(saved: Saved, dy: &Tensor) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
+        let x = &saved.x;
+        saved.check_dy(dy)?;
+        let mut dx = Tensor::empty(x.dtype(), x.shape(), x.device())?;
+        let mut dweight = match saved.weight {
+            Some(_) => Some(saved.empty_gradient()?),
+            None => None,
+        };
+        let mut dbias = match saved.has_bias {
+            true => Some(saved.empty_gradient()?),
+            false => None,
+        };
+        let outputs = GradientsInto {
+            dx: Some(&mut dx),
+            dweight: dweight.as_mut(),
+            dbias: dbias.as_mut(),
+            accumulate: false,
+        };
+        Self::backward_into(saved, dy, outputs)?;
+        Ok((dx, dweight, dbias))
+    }
+
+    /// The gradients that `needs` names, and no work for the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward); [`Error::Absent`] where dweight or dbias is asked for and the
+    /// forward pass had no weight or bias.
+    pub fn backward_needs(saved: Saved, dy: &Tensor, needs: Needs) -> Result<Gradients> {
+        saved.check_dy(dy)?;
+        saved.check_needs(needs.dweight, needs.dbias)?;
+        let x = &saved.x;
+        let mut gradients = Gradients::default();
+        if needs.dx {
+            gradients.dx = Some(Tensor::empty(x.dtype(), x.shape(), x.device())?);
+        }
+        if needs.dweight {
+            gradients.dweight = Some(saved.empty_gradient()?);
+        }
+        if needs.dbias {
+            gradients.dbias = Some(saved.empty_gradient()?);
+        }
+        let outputs = GradientsInto {
+            dx: gradients.dx.as_mut(),
+            dweight: gradients.dweight.as_mut(),
+            dbias: gradients.dbias.as_mut(),
+            accumulate: false,
+        };
+        Self::backward_into(saved, dy, outputs)?;
+        Ok(gradients)
+    }
+
+    /// The gradients, into a caller's tensors; those that are absent are not computed.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward_needs`](Self::backward_needs); [`Error::SharedOutput`] where another tensor can
+    /// reach an output's memory.
+    pub fn backward_into(saved: Saved, dy: &Tensor, into: GradientsInto<'_>) -> Result<()> {
+        saved.check_needs(into.dweight.is_some(), into.dbias.is_some())?;
+        saved.inputs(Some(dy)).into_pass(into.into())?.run()
+    }
+
+    /// As [`backward`](Self::backward), with dx written over dy.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward); [`Error::SharedOutput`] where another tensor can reach dy's
+    /// memory.
+    pub fn backward_in_place(
+        saved: Saved,
+        mut dy: Tensor,
+    ) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
+        saved.check_dy(&dy)?;
+        let mut dweight = match saved.weight {
+            Some(_) => Some(saved.empty_gradient()?),
+            None => None,
+        };
+        let mut dbias = match saved.has_bias {
+            true => Some(saved.empty_gradient()?),
+            false => None,
+        };
+        let outputs = BackwardOutputs {
+            dx: Some(&mut dy),
+            dweight: dweight.as_mut(),
+            dbias: dbias.as_mut(),
+            accumulate: false,
+        };
+        saved.inputs(None).into_pass(outputs)?.run()?;
+        Ok((dy, dweight, dbias))
+    }
+
+    /// As [`backward`](Self::backward) after [`forward_add`](Self::forward_add): `dsum`, the gradient
+    /// that reaches the sum by other ways, is added to dx, which is the gradient of x and of residual.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward), for dsum too.
+    pub fn backward_add(
+        saved: Saved,
+        dy: &Tensor,
+        dsum: &Tensor,
+    ) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
+        let x = &saved.x;
+        saved.check_dy(dy)?;
+        let mut dx = Tensor::empty(x.dtype(), x.shape(), x.device())?;
+        let mut dweight = match saved.weight {
+            Some(_) => Some(saved.empty_gradient()?),
+            None => None,
+        };
+        let mut dbias = match saved.has_bias {
+            true => Some(saved.empty_gradient()?),
+            false => None,
+        };
+        let inputs = BackwardInputs {
+            dsum: Some(dsum),
+            ..saved.inputs(Some(dy))
+        };
+        let outputs = BackwardOutputs {
+            dx: Some(&mut dx),
+            dweight: dweight.as_mut(),
+            dbias: dbias.as_mut(),
+            accumulate: false,
+        };
+        inputs.into_pass(outputs)?.run()?;
+        Ok((dx, dweight, dbias))
+    }
+}
+
+impl Saved {
+    /// What was normalised: x, or the sum of x and residual.
+    pub fn x(&self) -> &Tensor {
+        &self.x
+    }
+
+    /// The mean of each row, f32, of x's leading dimensions.
+    pub fn mean(&self) -> &Tensor {
+        &self.mean
+    }
+
+    /// 1 / sqrt(var + eps) of each row, f32, of x's leading dimensions.
+    pub fn rstd(&self) -> &Tensor {
+        &self.rstd
+    }
+
+    fn inputs<'a>(&'a self, dy: Option<&'a Tensor>) -> BackwardInputs<'a> {
+        BackwardInputs {
+            dy,
+            x: &self.x,
+            weight: self.weight.as_ref(),
+            mean: &self.mean,
+            rstd: &self.rstd,
+            dsum: None,
+            normalized_shape: &self.normalized_shape,
+            parameter_dtype: self.parameter_dtype,
+            eps: self.eps,
+        }
+    }
+
+    /// Before outputs are allocated, so that a dy that does not fit costs nothing.
+    fn check_dy(&self, dy: &Tensor) -> Result<()> {
+        self.inputs(Some(dy))
+            .into_pass(BackwardOutputs::default())
+            .map(|_| ())
+    }
+
+    fn check_needs(&self, dweight: bool, dbias: bool) -> Result<()> {
+        if dweight && self.weight.is_none() {
+            return Err(Error::Absent {
+                asked: "dweight",
+                missing: "the forward pass had no weight",
+            });
+        }
+        if dbias && !self.has_bias {
+            return Err(Error::Absent {
+                asked: "dbias",
+                missing: "the forward pass had no bias",
+            });
+        }
+        Ok(())
+    }
+
+    fn empty_gradient(&self) -> Result<Tensor> {
+        Tensor::empty(
+            self.parameter_dtype,
+            &self.normalized_shape,
+            self.x.device(),
+        )
+    }
+}
+
+impl<'a> From<GradientsInto<'a>> for BackwardOutputs<'a> {
+    fn from(into: GradientsInto<'a>) -> Self {
+        BackwardOutputs {
+            dx: into.dx,
+            dweight: into.dweight,
+            dbias: into.dbias,
+            accumulate: into.accumulate,
+        }
+    }
+}
+
+/// A forward pass over given trailing dimensions, into new memory.
+pub(crate) fn forward(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    normalized_shape: &[usize],
+    eps: f32,
+) -> Result<(Tensor, Saved)> {
+    let inputs = ForwardInputs {
+        x,
+        residual: None,
+        weight,
+        bias,
+        normalized_shape,
+        eps,
+    };
+    inputs.problem()?;
+    let mut y = Tensor::empty(x.dtype(), x.shape(), x.device())?;
+    let saved = forward_into(inputs, &mut y, None)?;
+    Ok((y, saved))
+}
+
+fn forward_into(
+    inputs: ForwardInputs<'_>,
+    y: &mut Tensor,
+    sum: Option<&mut Tensor>,
+) -> Result<Saved> {
+    let problem = inputs.problem()?;
+    let x = inputs.x;
+    let leading = &x.shape()[..x.rank() - inputs.normalized_shape.len()];
+    let mut mean = Tensor::empty(DType::F32, leading, x.device())?;
+    let mut rstd = Tensor::empty(DType::F32, leading, x.device())?;
+    inputs
+        .into_pass(&problem, y, sum, &mut mean, &mut rstd)?
+        .run()?;
+    Ok(Saved {
+        x: x.clone(),
+        weight: inputs.weight.cloned(),
+        has_bias: inputs.bias.is_some(),
+        mean,
+        rstd,
+        normalized_shape: inputs.normalized_shape.to_vec(),
+        parameter_dtype: problem.parameter_dtype(),
+        eps: inputs.eps,
+    })
+}
+
+/// The dimensions to normalise over, where the parameters say them.
+fn shape_of_parameters(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+) -> Result<Vec<usize>> {
+    let last = x.shape().last().ok_or(Error::RankZero { name: "x" })?;
+    Ok(match weight.or(bias) {
+        // A single dimension of another length is best told as that.
+        Some(parameter) if parameter.rank() > 1 => parameter.shape().to_vec(),
+        _ => vec![*last],
+    })
+}

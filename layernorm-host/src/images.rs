@@ -1,0 +1,60 @@
+//! The kernels as PTX text, one image a target, as `cargo xtask build-ptx` wrote them.
+
+/// PTX for one target. It runs on that target and every later one.
+#[derive(Clone, Copy, Debug)]
+pub struct Image {
+    /// The target, such as 80 for sm_80.
+    pub target: u32,
+    /// The PTX text.
+    pub ptx: &'static str,
+}
+
+/// Every image, oldest target first.
+pub const IMAGES: &[Image] = &[
+    Image {
+        target: 75,
+        ptx: include_str!("../ptx/layernorm_sm_75.ptx"),
+    },
+    Image {
+        target: 80,
+        ptx: include_str!("../ptx/layernorm_sm_80.ptx"),
+    },
+];
+
+impl Image {
+    /// The newest image that runs on a device of this compute capability.
+    ///
+    /// ```
+    /// use layernorm_host::Image;
+    ///
+    /// assert_eq!(Image::best((8, 6)).map(|image| image.target), Some(80));
+    /// assert_eq!(Image::best((7, 0)).map(|image| image.target), None);
+    /// ```
+    pub fn best((major, minor): (u32, u32)) -> Option<&'static Image> {
+        let device = major * 10 + minor;
+        IMAGES.iter().rev().find(|image| image.target <= device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Entry;
+
+    #[test]
+    fn every_image_has_its_target_and_every_entry() {
+        assert!(IMAGES.is_sorted_by_key(|image| image.target));
+        for image in IMAGES {
+            let target = format!(".target sm_{}", image.target);
+            assert!(image.ptx.contains(&target), "{target}");
+            for entry in Entry::all() {
+                let declared = format!(".entry {entry}(");
+                assert!(
+                    image.ptx.contains(&declared),
+                    "sm_{}: {entry}",
+                    image.target
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The layer: parameters, the shape they have, and eps.
+
+use std::fmt;
+
+use crate::functional::{self, Saved};
+use crate::problem::elements;
+use crate::{DType, Device, Error, Result, Tensor};
+
+/// LayerNorm with its parameters, the twin of `torch.nn.LayerNorm`.
+///
+/// ```
+/// use layernorm_host::{DType, Device, LayerNorm, Tensor, fast_layernorm};
+///
+/// let device = Device::auto()?;
+/// let layer = LayerNorm::new(&[4], DType::F32, &device)?;
+/// let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0], &[1, 4], &device)?;
+/// let y = fast_layernorm(&layer, &x)?;
+/// assert_eq!(y.shape(), [1, 4]);
+/// assert_eq!(layer.to_string(), "LayerNorm((4,), eps=1e-5, elementwise_affine=True)");
+/// # Ok::<(), layernorm_host::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    normalized_shape: Vec<usize>,
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// PyTorch's default eps.
+    pub const DEFAULT_EPS: f32 = 1e-5;
+
+    /// A layer over the trailing dimensions `normalized_shape`, with weight ones, bias zeros and eps
+    /// 1e-5. `dtype` is that of weight and bias: x's, or f32.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankZero`], [`Error::NoColumns`], [`Error::Overflow`]; [`Error::OutOfMemory`] and
+    /// [`Error::Cuda`] from the device.
+    pub fn new(normalized_shape: &[usize], dtype: DType, device: &Device) -> Result<Self> {
+        let weight = Tensor::ones(dtype, normalized_shape, device)?;
+        let bias = Tensor::zeros(dtype, normalized_shape, device)?;
+        Self::from_parameters(
+            normalized_shape,
+            Some(weight),
+            Some(bias),
+            Self::DEFAULT_EPS,
+        )
+    }
+
+    /// A layer with the given parameters; an absent weight is ones, an absent bias zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankZero`], [`Error::NoColumns`], [`Error::Overflow`] for the shape;
+    /// [`Error::Shape`], [`Error::DTypeMismatch`], [`Error::OtherDevice`], [`Error::Layout`] for the
+    /// parameters; [`Error::Eps`].
+    pub fn from_parameters(
+        normalized_shape: &[usize],
+        weight: Option<Tensor>,
+        bias: Option<Tensor>,
+        eps: f32,
+    ) -> Result<Self> {
+        if normalized_shape.is_empty() {
+            return Err(Error::RankZero {
+                name: "normalized_shape",
+            });
+        }
+        if elements("normalized_shape", normalized_shape)? == 0 {
+            return Err(Error::NoColumns {
+                name: "normalized_shape",
+                shape: normalized_shape.to_vec(),
+            });
+        }
+        for (name, parameter) in [("weight", &weight), ("bias", &bias)] {
+            let Some(parameter) = parameter else { continue };
+            if parameter.shape() != normalized_shape {
+                return Err(Error::Shape {
+                    name,
+                    got: parameter.shape().to_vec(),
+                    expected: normalized_shape.to_vec(),
+                });
+            }
+            parameter.require_contiguous(name)?;
+        }
+        if let (Some(weight), Some(bias)) = (&weight, &bias) {
+            if weight.dtype() != bias.dtype() {
+                return Err(Error::DTypeMismatch {
+                    name: "bias",
+                    got: bias.dtype(),
+                    allowed: vec![weight.dtype()],
+                });
+            }
+            if !weight.device().is_same(bias.device()) {
+                return Err(Error::OtherDevice {
+                    name: "bias",
+                    got: bias.device().to_string(),
+                    expected: weight.device().to_string(),
+                });
+            }
+        }
+        LayerNorm {
+            normalized_shape: normalized_shape.to_vec(),
+            weight,
+            bias,
+            eps: Self::DEFAULT_EPS,
+        }
+        .with_eps(eps)
+    }
+
+    /// The same layer with another eps, which is added to the variance.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Eps`] where it is negative or not finite.
+    pub fn with_eps(self, eps: f32) -> Result<Self> {
+        if eps.is_finite() && eps >= 0.0 {
+            Ok(LayerNorm { eps, ..self })
+        } else {
+            Err(Error::Eps { got: eps })
+        }
+    }
+
+    /// The trailing dimensions of x that are normalised over.
+    pub fn normalized_shape(&self) -> &[usize] {
+        &self.normalized_shape
+    }
+
+    /// The scale, of the normalized shape; `None` stands for ones.
+    pub fn weight(&self) -> Option<&Tensor> {
+        self.weight.as_ref()
+    }
+
+    /// The shift, of the normalized shape; `None` stands for zeros.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// The scale, to be changed.
+    pub fn weight_mut(&mut self) -> Option<&mut Tensor> {
+        self.weight.as_mut()
+    }
+
+    /// The shift, to be changed.
+    pub fn bias_mut(&mut self) -> Option<&mut Tensor> {
+        self.bias.as_mut()
+    }
+
+    /// What is added to the variance.
+    pub fn eps(&self) -> f32 {
+        self.eps
+    }
+
+    /// Normalises x and keeps what backward needs, for
+    /// [`FastLayerNorm::backward`](crate::FastLayerNorm::backward).
+    ///
+    /// # Errors
+    ///
+    /// As [`FastLayerNorm::forward`](crate::FastLayerNorm::forward).
+    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Saved)> {
+        functional::forward(
+            x,
+            self.weight.as_ref(),
+            self.bias.as_ref(),
+            &self.normalized_shape,
+            self.eps,
+        )
+    }
+}
+
+/// Normalises x, of any rank, by a layer whose normalized shape its last dimensions have. Gives y, of
+/// x's shape and dtype. The name is Unsloth's.
+///
+/// # Errors
+///
+/// As [`FastLayerNorm::forward`](crate::FastLayerNorm::forward).
+pub fn fast_layernorm(layernorm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
+    layernorm.forward(x).map(|(y, _)| y)
+}
+
+/// As PyTorch prints it.
+impl fmt::Display for LayerNorm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LayerNorm((")?;
+        for (i, dimension) in self.normalized_shape.iter().enumerate() {
+            write!(f, "{}{dimension}", if i == 0 { "" } else { ", " })?;
+        }
+        if self.normalized_shape.len() == 1 {
+            f.write_str(",")?;
+        }
+        let affine = self.weight.is_some() || self.bias.is_some();
+        let affine = if affine { "True" } else { "False" };
+        write!(f, "), eps={:?}, elementwise_affine={affine}", self.eps)?;
+        if self.weight.is_some() && self.bias.is_none() {
+            f.write_str(", bias=False")?;
+        }
+        f.write_str(")")
+    }
+}

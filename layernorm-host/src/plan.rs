@@ -1,0 +1,410 @@
+//! Which kernel, how many blocks, how much workspace: pure functions of a [`Problem`], the addresses and
+//! the device's limits, so that every choice can be tested where there is no GPU.
+//!
+//! | row | kernel |
+//! |---|---|
+//! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | the first tile of `kernels_gpu::abi` that it fits |
+//! | any other | `any` |
+//!
+//! The choice never looks at `n_rows`: a row's y and dx are the same bits whatever comes with it.
+
+use kernels_gpu::abi::{
+    ANY_BLOCK, BackwardArgs, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS, VECTOR_BYTES,
+};
+
+use crate::{DType, Entry, Error, Pass, Problem, Result, Variant};
+
+/// The partials of dweight and dbias together stay below this many bytes, unless one row of them is
+/// longer already.
+pub const MAX_WORKSPACE_BYTES: usize = 64 << 20;
+
+/// Threads that the backward pass wants resident on a multiprocessor: enough to hide the latency of
+/// memory, and a bound on the partials.
+const BACKWARD_THREADS_PER_SM: u32 = 1024;
+
+/// What a device allows, as plain numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Blocks in a grid's first dimension.
+    pub max_grid: u32,
+    /// Threads in a block.
+    pub max_block: u32,
+    /// Multiprocessors.
+    pub sm_count: u32,
+}
+
+/// One kernel launch. Grids and blocks have one dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The kernel.
+    pub entry: Entry,
+    /// Blocks.
+    pub grid: u32,
+    /// Threads in a block.
+    pub block: u32,
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared_bytes: u32,
+}
+
+/// The launches of a backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackwardPlan {
+    /// dx and the partials; `None` without rows.
+    pub rows: Option<Launch>,
+    /// The sum over the partials, which also writes the zero gradients of no rows.
+    pub reduce: Launch,
+    /// Rows of each of the two arrays of partials: the grid of `rows`.
+    pub n_partials: u32,
+}
+
+/// Plans the forward pass; `None` when there are no rows, so nothing to launch.
+///
+/// # Errors
+///
+/// [`Error::Limit`] where the device cannot take the kernel's block.
+pub fn forward(problem: &Problem, args: &ForwardArgs, limits: &Limits) -> Result<Option<Launch>> {
+    let addresses = [
+        args.x,
+        args.residual,
+        args.weight,
+        args.bias,
+        args.y,
+        args.sum,
+    ];
+    let size = problem.dtype().size() as u64;
+    let strides = [args.x_stride * size, args.y_stride * size];
+    let aligned = is_aligned(&addresses) && is_aligned(&strides);
+    let rows = RowsKernel::choose(Pass::Forward, problem, aligned);
+    rows.launch(problem, rows.blocks(problem), limits.max_grid, limits)
+}
+
+/// Plans the backward pass.
+///
+/// # Errors
+///
+/// [`Error::Limit`] where the device cannot take the kernel's block.
+pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Result<BackwardPlan> {
+    let addresses = [
+        args.dy,
+        args.x,
+        args.weight,
+        args.dsum,
+        args.dx,
+        args.partial_dweight,
+        args.partial_dbias,
+    ];
+    let size = problem.dtype().size() as u64;
+    let strides = [args.dy_stride, args.x_stride, args.dx_stride].map(|stride| stride * size);
+    let aligned = is_aligned(&addresses) && is_aligned(&strides);
+    let kernel = RowsKernel::choose(Pass::Backward, problem, aligned);
+    let rows = kernel.launch(
+        problem,
+        kernel.blocks(problem),
+        kernel.max_partials(problem, limits),
+        limits,
+    )?;
+    let reduce = Launch {
+        entry: Entry::Reduce {
+            weight: problem.parameter_dtype(),
+        },
+        grid: problem.n_cols_u32().div_ceil(REDUCE_COLS),
+        block: REDUCE_BLOCK,
+        shared_bytes: 0,
+    };
+    Ok(BackwardPlan {
+        n_partials: rows.map_or(0, |launch| launch.grid),
+        rows,
+        reduce: check(reduce, limits)?,
+    })
+}
+
+/// Bytes of workspace that a backward pass needs on a device with these limits, wherever its operands
+/// lie: two arrays `[n_partials, n_cols]` of f32, for dweight and for dbias.
+pub fn workspace_bytes(problem: &Problem, limits: &Limits) -> usize {
+    let n_partials = [true, false]
+        .map(|aligned| {
+            let kernel = RowsKernel::choose(Pass::Backward, problem, aligned);
+            let blocks = kernel.blocks(problem);
+            blocks.min(u64::from(kernel.max_partials(problem, limits)))
+        })
+        .into_iter()
+        .max()
+        .unwrap_or(0);
+    n_partials as usize * partial_row_bytes(problem)
+}
+
+/// A kernel over rows, chosen by what a row is.
+struct RowsKernel {
+    entry: Entry,
+    block: u32,
+    rows_per_block: u32,
+}
+
+impl RowsKernel {
+    fn choose(pass: Pass, problem: &Problem, aligned: bool) -> Self {
+        let row_bytes = problem.n_cols() as u64 * problem.dtype().size() as u64;
+        let vectors = row_bytes / u64::from(VECTOR_BYTES);
+        let tile = pass
+            .tiles()
+            .iter()
+            .filter(|_| aligned && is_aligned(&[row_bytes]))
+            .find(|tile| vectors <= u64::from(tile.max_vectors()));
+        let (variant, block, rows_per_block) = match tile {
+            Some(tile) => (
+                Variant::Rows {
+                    lanes: tile.lanes,
+                    vecs: tile.vecs,
+                },
+                tile.block,
+                tile.rows_per_block(),
+            ),
+            None => (Variant::Any, ANY_BLOCK, 1),
+        };
+        let entry = Entry::Rows {
+            pass,
+            x: problem.dtype(),
+            weight: problem.parameter_dtype(),
+            variant,
+        };
+        RowsKernel {
+            entry,
+            block,
+            rows_per_block,
+        }
+    }
+
+    /// Blocks that give every row a place of its own.
+    fn blocks(&self, problem: &Problem) -> u64 {
+        (problem.n_rows() as u64).div_ceil(u64::from(self.rows_per_block))
+    }
+
+    /// Blocks of the backward pass that the device can keep resident and the workspace has room for.
+    fn max_partials(&self, problem: &Problem, limits: &Limits) -> u32 {
+        let resident = limits.sm_count * (BACKWARD_THREADS_PER_SM / self.block).max(1);
+        let room = MAX_WORKSPACE_BYTES / partial_row_bytes(problem);
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        resident.min(room).clamp(1, limits.max_grid)
+    }
+
+    /// A grid of at most `cap` blocks; blocks go on to further rows by themselves.
+    fn launch(
+        &self,
+        problem: &Problem,
+        blocks: u64,
+        cap: u32,
+        limits: &Limits,
+    ) -> Result<Option<Launch>> {
+        if problem.n_rows() == 0 {
+            return Ok(None);
+        }
+        let launch = Launch {
+            entry: self.entry,
+            grid: u32::try_from(blocks).unwrap_or(u32::MAX).min(cap),
+            block: self.block,
+            shared_bytes: 0,
+        };
+        check(launch, limits).map(Some)
+    }
+}
+
+fn check(launch: Launch, limits: &Limits) -> Result<Launch> {
+    for (name, got, max) in [
+        ("threads in a block", launch.block, limits.max_block),
+        ("blocks in a grid", launch.grid, limits.max_grid),
+    ] {
+        if got > max {
+            return Err(Error::Limit {
+                name,
+                got: got as usize,
+                max: max as usize,
+            });
+        }
+    }
+    Ok(launch)
+}
+
+fn is_aligned(values: &[u64]) -> bool {
+    values
+        .iter()
+        .all(|value| value.is_multiple_of(u64::from(VECTOR_BYTES)))
+}
+
+/// Bytes of one row of both arrays of partials.
+fn partial_row_bytes(problem: &Problem) -> usize {
+    2 * problem.n_cols() * DType::F32.size()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H200: Limits = Limits {
+        max_grid: i32::MAX as u32,
+        max_block: 1024,
+        sm_count: 132,
+    };
+
+    fn problem(n_rows: usize, n_cols: usize, dtype: DType) -> Problem {
+        Problem::new(n_rows, n_cols, dtype, dtype, 1e-5).unwrap()
+    }
+
+    fn forward_args(problem: &Problem) -> ForwardArgs {
+        ForwardArgs {
+            x: 0x1000,
+            y: 0x2000,
+            x_stride: problem.strides().x as u64,
+            y_stride: problem.strides().y as u64,
+            ..Default::default()
+        }
+    }
+
+    fn backward_args(problem: &Problem) -> BackwardArgs {
+        BackwardArgs {
+            x: 0x1000,
+            dy: 0x2000,
+            dx: 0x3000,
+            x_stride: problem.strides().x as u64,
+            dy_stride: problem.strides().dy as u64,
+            dx_stride: problem.strides().dx as u64,
+            ..Default::default()
+        }
+    }
+
+    fn variant(launch: &Launch) -> Variant {
+        match launch.entry {
+            Entry::Rows { variant, .. } => variant,
+            Entry::Reduce { .. } => panic!("not a kernel over rows"),
+        }
+    }
+
+    fn planned(problem: &Problem, args: &ForwardArgs) -> Launch {
+        forward(problem, args, &H200).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_row_goes_to_the_first_tile_it_fits() {
+        for pass in [Pass::Forward, Pass::Backward] {
+            let mut shorter = 0;
+            for tile in pass.tiles() {
+                for vectors in [shorter + 1, tile.max_vectors()] {
+                    let problem = problem(5, vectors as usize * 4, DType::F32);
+                    let kernel = RowsKernel::choose(pass, &problem, true);
+                    let Entry::Rows { variant, .. } = kernel.entry else {
+                        panic!("not a kernel over rows")
+                    };
+                    let (lanes, vecs) = (tile.lanes, tile.vecs);
+                    assert_eq!(variant, Variant::Rows { lanes, vecs }, "{vectors} vectors");
+                }
+                shorter = tile.max_vectors();
+            }
+            let longer = problem(5, (shorter as usize + 1) * 4, DType::F32);
+            assert_eq!(RowsKernel::choose(pass, &longer, true).block, ANY_BLOCK);
+        }
+    }
+
+    #[test]
+    fn tiles_are_sorted_and_sound() {
+        for pass in [Pass::Forward, Pass::Backward] {
+            let tiles = pass.tiles();
+            assert!(tiles.is_sorted_by(|a, b| a.max_vectors() < b.max_vectors()));
+            for tile in tiles {
+                assert!(tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0);
+                assert!(tile.lanes <= 32 || tile.lanes == tile.block);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_not_a_multiple_of_16_bytes_goes_to_any() {
+        let aligned = problem(5, 384, DType::F16);
+        let args = forward_args(&aligned);
+        assert_ne!(variant(&planned(&aligned, &args)), Variant::Any);
+        for args in [
+            ForwardArgs { x: 0x1002, ..args },
+            ForwardArgs { y: 0x2008, ..args },
+            ForwardArgs { weight: 4, ..args },
+            ForwardArgs { bias: 4, ..args },
+            ForwardArgs {
+                residual: 4,
+                ..args
+            },
+            ForwardArgs { sum: 4, ..args },
+            ForwardArgs {
+                x_stride: 388,
+                ..args
+            },
+            ForwardArgs {
+                y_stride: 385,
+                ..args
+            },
+        ] {
+            assert_eq!(variant(&planned(&aligned, &args)), Variant::Any, "{args:?}");
+        }
+        let ragged = problem(5, 1023, DType::F32);
+        assert_eq!(
+            variant(&planned(&ragged, &forward_args(&ragged))),
+            Variant::Any
+        );
+    }
+
+    #[test]
+    fn the_kernel_does_not_depend_on_the_number_of_rows() {
+        for n_cols in [1, 31, 384, 1000, 4096, 100_000] {
+            let few = problem(1, n_cols, DType::BF16);
+            let many = problem(1_000_000, n_cols, DType::BF16);
+            assert_eq!(
+                planned(&few, &forward_args(&few)).entry,
+                planned(&many, &forward_args(&many)).entry
+            );
+            let [few, many] = [few, many].map(|problem| {
+                let plan = backward(&problem, &backward_args(&problem), &H200).unwrap();
+                plan.rows.unwrap().entry
+            });
+            assert_eq!(few, many);
+        }
+    }
+
+    #[test]
+    fn no_rows_launch_no_rows_kernel() {
+        let empty = problem(0, 384, DType::F32);
+        assert_eq!(forward(&empty, &forward_args(&empty), &H200).unwrap(), None);
+        let plan = backward(&empty, &backward_args(&empty), &H200).unwrap();
+        assert_eq!((plan.rows, plan.n_partials), (None, 0));
+        assert_eq!(plan.reduce.grid, 384u32.div_ceil(REDUCE_COLS));
+        assert_eq!(workspace_bytes(&empty, &H200), 0);
+    }
+
+    #[test]
+    fn the_grid_stays_within_the_device() {
+        let wide = problem(1 << 33, 1, DType::F16);
+        assert_eq!(planned(&wide, &forward_args(&wide)).grid, H200.max_grid);
+        let small = Limits {
+            max_block: 64,
+            ..H200
+        };
+        let row = problem(1, 384, DType::F32);
+        assert!(matches!(
+            forward(&row, &forward_args(&row), &small),
+            Err(Error::Limit { max: 64, .. })
+        ));
+    }
+
+    #[test]
+    fn partials_fit_the_workspace() {
+        for dtype in DType::ALL {
+            for n_rows in [1, 2, 37, 100_000] {
+                for n_cols in [1, 31, 384, 1000, 4096, 65_536, 20_000_000] {
+                    let problem = problem(n_rows, n_cols, dtype);
+                    let bytes = workspace_bytes(&problem, &H200);
+                    assert!(bytes <= MAX_WORKSPACE_BYTES.max(n_cols * 8), "{n_cols}");
+                    let aligned = backward_args(&problem);
+                    for args in [aligned, BackwardArgs { dy: 2, ..aligned }] {
+                        let plan = backward(&problem, &args, &H200).unwrap();
+                        assert!(plan.n_partials >= 1 && plan.n_partials as usize <= n_rows);
+                        assert!(plan.n_partials as usize * n_cols * 8 <= bytes);
+                    }
+                }
+            }
+        }
+    }
+}
