@@ -49,6 +49,31 @@ impl Tensor {
         Ok(tensor)
     }
 
+    /// A tensor with a copy of `bytes`: elements in row-major order, little-endian, at any alignment, as
+    /// safetensors files hold them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::from_slice`].
+    pub fn from_bytes(
+        bytes: &[u8],
+        dtype: DType,
+        shape: &[usize],
+        device: &Device,
+    ) -> Result<Self> {
+        let expected = elements("shape", shape)?;
+        if bytes.len() != expected * dtype.size() {
+            return Err(Error::ElementCount {
+                shape: shape.to_vec(),
+                got: bytes.len() / dtype.size(),
+                expected,
+            });
+        }
+        let mut tensor = Self::empty(dtype, shape, device)?;
+        tensor.unique("the tensor")?.write(0, bytes)?;
+        Ok(tensor)
+    }
+
     /// A tensor of zeros.
     ///
     /// # Errors
@@ -169,6 +194,40 @@ impl Tensor {
             data.extend_from_slice(&row[..n_cols]);
         }
         Ok(data)
+    }
+
+    /// The elements' bytes in row-major order, little-endian, copied to the host.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::to_vec`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        Ok(match self.dtype {
+            DType::F32 => bytemuck::cast_slice(&self.to_vec::<f32>()?).to_vec(),
+            DType::F16 => bytemuck::cast_slice(&self.to_vec::<half::f16>()?).to_vec(),
+            DType::BF16 => bytemuck::cast_slice(&self.to_vec::<half::bf16>()?).to_vec(),
+        })
+    }
+
+    /// The elements in row-major order as f32, which holds every value of every dtype.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::to_vec`].
+    pub fn to_f32_vec(&self) -> Result<Vec<f32>> {
+        Ok(match self.dtype {
+            DType::F32 => self.to_vec::<f32>()?,
+            DType::F16 => self
+                .to_vec::<half::f16>()?
+                .into_iter()
+                .map(f32::from)
+                .collect(),
+            DType::BF16 => self
+                .to_vec::<half::bf16>()?
+                .into_iter()
+                .map(f32::from)
+                .collect(),
+        })
     }
 
     /// Replaces the elements by `data`, in row-major order.

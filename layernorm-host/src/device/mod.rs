@@ -103,6 +103,17 @@ impl Device {
         }
     }
 
+    /// Compiles the kernels now, which otherwise happens once a device, at the first pass.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Jit`](crate::Error::Jit), with the driver's log.
+    pub fn load_kernels(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Cuda(device) => device.load_kernels(),
+        }
+    }
+
     /// Waits for the work given to this handle's stream.
     ///
     /// # Errors
@@ -139,6 +150,13 @@ impl Device {
     pub fn compute_capability(&self) -> (u32, u32) {
         match &self.kind {
             Kind::Cuda(device) => device.compute_capability(),
+        }
+    }
+
+    /// The target of the kernel image that runs here, such as 80 for sm_80.
+    pub fn image_target(&self) -> u32 {
+        match &self.kind {
+            Kind::Cuda(device) => device.image_target(),
         }
     }
 

@@ -81,7 +81,7 @@ impl Buffer {
     }
 
     pub fn fill(&mut self, byte: u8) -> Result<()> {
-        if self.memory.len() == 0 {
+        if self.memory.is_empty() {
             return Ok(());
         }
         let context = &self.device.shared.context;

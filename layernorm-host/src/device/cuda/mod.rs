@@ -108,6 +108,15 @@ impl CudaDevice {
             .map_err(|error| self.shared.context.error("waiting for the stream", error))
     }
 
+    pub fn load_kernels(&self) -> Result<()> {
+        let _current = self.shared.context.enter()?;
+        self.shared.kernels.load()
+    }
+
+    pub fn image_target(&self) -> u32 {
+        self.shared.kernels.target()
+    }
+
     pub fn name(&self) -> &str {
         &self.shared.name
     }

@@ -57,6 +57,15 @@ impl Kernels {
         })
     }
 
+    pub fn target(&self) -> u32 {
+        self.image.target
+    }
+
+    /// Loads the module if it is not loaded. The device's context must be the current one.
+    pub fn load(&self) -> Result<()> {
+        self.module().map(|_| ())
+    }
+
     /// The function of an entry point. `context` must be the current one.
     pub fn function(&self, entry: Entry, context: &Context) -> Result<Function> {
         // A map whose writer panicked is still whole: the insert is its last step.

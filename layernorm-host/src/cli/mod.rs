@@ -1,0 +1,111 @@
+//! The tool's commands, one file each, and what they share: which device, how a run ends.
+
+mod devices;
+mod file;
+mod run;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::{Parser, Subcommand};
+use layernorm_host::{Device, Result};
+
+/// Fused LayerNorm, forward and backward, on CUDA GPUs or on a GPU in software.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 the input, the output or the device is at fault (the reason is on stderr);
+2 the command line is not understood.";
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    Devices(devices::Devices),
+}
+
+impl Arguments {
+    /// Runs the command: its output goes to stdout as a whole, an error to stderr.
+    pub fn run(self) -> ExitCode {
+        let output = match self.command {
+            Command::Run(command) => command.run(),
+            Command::Devices(command) => command.run(),
+        };
+        match output {
+            Ok(text) => match std::io::stdout().lock().write_all(text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                // Whoever read the output has enough of it.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+                Err(error) => fail(&format!("stdout: {error}")),
+            },
+            Err(error) => fail(&error.to_string()),
+        }
+    }
+}
+
+fn fail(reason: &str) -> ExitCode {
+    // There is nowhere left to report a failure to report.
+    let _ = writeln!(std::io::stderr().lock(), "error: {reason}");
+    ExitCode::FAILURE
+}
+
+/// A device as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DeviceName {
+    Auto,
+    Cuda(usize),
+    Software(usize),
+}
+
+impl DeviceName {
+    fn open(self) -> Result<Device> {
+        match self {
+            DeviceName::Auto => Device::auto(),
+            DeviceName::Cuda(ordinal) => Device::cuda(ordinal),
+            DeviceName::Software(ordinal) => Device::software(ordinal),
+        }
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (kind, ordinal) = match text.split_once(':') {
+            Some((kind, ordinal)) => (kind, ordinal.parse().ok()),
+            None => (text, Some(0)),
+        };
+        match (kind, ordinal) {
+            ("auto", _) if text == "auto" => Ok(DeviceName::Auto),
+            ("cuda", Some(ordinal)) => Ok(DeviceName::Cuda(ordinal)),
+            ("software", Some(ordinal)) => Ok(DeviceName::Software(ordinal)),
+            _ => Err("allowed: auto, cuda, software, or one by number as in cuda:1".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn devices_have_names() {
+        assert_eq!("auto".parse(), Ok(DeviceName::Auto));
+        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
+        assert_eq!("software:2".parse(), Ok(DeviceName::Software(2)));
+        for text in ["", "auto:1", "cuda:", "cuda:x", "gpu", "CUDA"] {
+            assert!(text.parse::<DeviceName>().is_err(), "{text}");
+        }
+    }
+}
