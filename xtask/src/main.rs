@@ -1,2 +1,38 @@
-//! Skeleton.
-fn main() {}
+//! `cargo xtask`: what has to be done to this repository, in Rust, so that it needs no other tool.
+
+mod build_ptx;
+mod doctor;
+mod images;
+mod manifest;
+mod ptxas;
+mod sources;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    about = "What has to be done to this repository"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the kernels to PTX, into layernorm-host/ptx, with the manifest
+    BuildPtx(build_ptx::Arguments),
+    /// Assemble every image with ptxas: registers per kernel, and no spills or local memory
+    Ptxas,
+    /// Say what of this machine is ready, and what to run where it is not
+    Doctor,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::BuildPtx(arguments) => build_ptx::run(&arguments),
+        Command::Ptxas => ptxas::run(),
+        Command::Doctor => doctor::run(),
+    }
+}

@@ -1,0 +1,121 @@
+//! `cargo xtask ptxas`: NVIDIA's assembler over every image, for every device that the image is for.
+//! It is what knows how many registers a kernel takes, and whether they sufficed.
+
+mod find;
+mod report;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+pub use find::find;
+use report::{Kernel, complaints, parse, table};
+
+use crate::images::{self, IMAGES, Image};
+
+/// ptxas runs at a time: it is one thread, and takes memory.
+const AT_A_TIME: usize = 2;
+
+pub fn run() -> Result<()> {
+    let ptxas = find()?;
+    println!("{}", version(&ptxas)?);
+    let root = images::root();
+    let folder = images::folder(&root);
+    let mut complaints_of_all = Vec::new();
+    for image in IMAGES {
+        let path = folder.join(image.file_name());
+        if !path.is_file() {
+            bail!(
+                "{} is not there; to mend it: cargo xtask build-ptx",
+                path.display()
+            );
+        }
+        let assembled = assemble_for_all(&ptxas, &path, image)?;
+        println!("\n{}\n{}", image.file_name(), table(&assembled));
+        complaints_of_all.extend(complaints(&assembled));
+    }
+    if !complaints_of_all.is_empty() {
+        bail!(
+            "kernels that use local memory:\n{}",
+            complaints_of_all.join("\n")
+        );
+    }
+    println!("no spills, no local memory");
+    Ok(())
+}
+
+/// `ptxas --version`'s last line but one: release and build.
+pub fn version(ptxas: &Path) -> Result<String> {
+    let output = Command::new(ptxas)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("cannot run {}", ptxas.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let release = text.lines().find(|line| line.contains("release"));
+    Ok(format!(
+        "ptxas: {}",
+        release.unwrap_or("of an unknown release").trim()
+    ))
+}
+
+/// What came of one image for each device, in the image's order.
+fn assemble_for_all(
+    ptxas: &Path,
+    ptx: &Path,
+    image: &Image,
+) -> Result<Vec<(&'static str, Vec<Kernel>)>> {
+    let jobs = Mutex::new(image.assembled_for.iter().enumerate());
+    let done = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let job = jobs.lock().ok().and_then(|mut jobs| jobs.next());
+                    let Some((position, device)) = job else { break };
+                    let result = assemble(ptxas, ptx, device);
+                    if let Ok(mut done) = done.lock() {
+                        done.push((position, *device, result));
+                    }
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_by_key(|(position, ..)| *position);
+    done.into_iter()
+        .map(|(_, device, result)| Ok((device, result?)))
+        .collect()
+}
+
+fn assemble(ptxas: &Path, ptx: &Path, device: &str) -> Result<Vec<Kernel>> {
+    let output = Command::new(ptxas)
+        .args(["--verbose", "--gpu-name", device, "--output-file"])
+        .arg(null_device())
+        .arg(ptx)
+        .output()
+        .with_context(|| format!("cannot run {}", ptxas.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("ptxas refuses {} for {device}:\n{said}", ptx.display());
+    }
+    let kernels = parse(&said).with_context(|| format!("ptxas for {device}"))?;
+    let text = fs::read_to_string(ptx)?;
+    let entries = cuda_builder::ptx::entry_names(&text);
+    if kernels.len() != entries.len() {
+        bail!(
+            "{} has {} kernels, and ptxas tells of {} for {device}",
+            ptx.display(),
+            entries.len(),
+            kernels.len()
+        );
+    }
+    Ok(kernels)
+}
+
+fn null_device() -> &'static str {
+    if cfg!(windows) { "NUL" } else { "/dev/null" }
+}
