@@ -7,6 +7,8 @@ mod manifest;
 mod ptxas;
 mod sources;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -29,10 +31,17 @@ enum Command {
     Doctor,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::BuildPtx(arguments) => build_ptx::run(&arguments),
         Command::Ptxas => ptxas::run(),
         Command::Doctor => doctor::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -50,6 +50,13 @@ architectures! {
     Compute121a = "sm_121a", 121;
 }
 
+impl NvvmArch {
+    /// Whether PTX for it runs on every newer device: it has no `a` or `f`.
+    pub fn is_portable(self) -> bool {
+        self.target_cpu().ends_with(|c: char| c.is_ascii_digit())
+    }
+}
+
 impl fmt::Display for NvvmArch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.target_cpu())

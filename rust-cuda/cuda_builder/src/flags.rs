@@ -12,6 +12,15 @@ pub fn rustflags(arch: NvvmArch, ptx_version: Option<PtxVersion>) -> Vec<String>
     if let Some(version) = ptx_version {
         flags.push(format!("-Ctarget-feature=+{}", version.target_feature()));
     }
+    // Every architecture up to this one, so that code asks for the oldest that will do:
+    // `#[cfg(cuda_arch = "80")]`.
+    flags.extend(
+        NvvmArch::ALL
+            .iter()
+            .filter(|known| known.is_portable())
+            .filter(|known| known.capability_value() <= arch.capability_value())
+            .map(|known| format!("--cfg=cuda_arch=\"{}\"", known.capability_value())),
+    );
     flags.extend(
         [
             // This pass copies barriers into branches, where they hang: rust-lang/rust#137086.
@@ -104,7 +113,8 @@ mod tests {
     fn flags_name_the_target_and_keep_barriers_whole() {
         assert_eq!(
             rustflags(NvvmArch::Compute80, Some(PtxVersion::new(7, 4))).join(" "),
-            "-Ctarget-cpu=sm_80 -Ctarget-feature=+ptx74 -Zmir-enable-passes=-JumpThreading \
+            "-Ctarget-cpu=sm_80 -Ctarget-feature=+ptx74 --cfg=cuda_arch=\"75\" \
+             --cfg=cuda_arch=\"80\" -Zmir-enable-passes=-JumpThreading \
              -Zunstable-options -Cpanic=immediate-abort -Cllvm-args=-unroll-threshold=4000"
         );
     }
@@ -112,7 +122,20 @@ mod tests {
     #[test]
     fn without_a_ptx_version_the_compiler_chooses() {
         let flags = rustflags(NvvmArch::Compute90, None).join(" ");
-        assert!(flags.starts_with("-Ctarget-cpu=sm_90 -Zmir"), "{flags}");
+        assert!(!flags.contains("target-feature"), "{flags}");
+    }
+
+    #[test]
+    fn code_can_ask_for_any_architecture_up_to_the_images() {
+        let asked = |arch| -> Vec<String> {
+            let flags = rustflags(arch, None).into_iter();
+            flags.filter(|flag| flag.starts_with("--cfg")).collect()
+        };
+        assert_eq!(asked(NvvmArch::Compute75), ["--cfg=cuda_arch=\"75\""]);
+        let newest = asked(NvvmArch::Compute90a);
+        assert_eq!(newest.first().unwrap(), "--cfg=cuda_arch=\"75\"");
+        assert_eq!(newest.last().unwrap(), "--cfg=cuda_arch=\"90\"");
+        assert_eq!(newest.len(), 6);
     }
 
     #[test]

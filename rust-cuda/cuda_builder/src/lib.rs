@@ -11,6 +11,9 @@
 //! ```
 //!
 //! This crate alone knows the compiler's flags, and finds the compiler: see [`Toolchain::find`].
+//! Device code learns what it is built for by `#[cfg(cuda_arch = "80")]`, which is set for every
+//! architecture up to the image's, and by rustc's own `target_feature = "ptx74"`.
+//!
 //! The crate that is built must be a library; its workspace's profile does not matter. Its output is
 //! the same, byte for byte, wherever it is built, and changes with the compiler's version.
 #![warn(missing_docs)]

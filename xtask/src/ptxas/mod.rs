@@ -100,7 +100,11 @@ fn assemble(ptxas: &Path, ptx: &Path, device: &str) -> Result<Vec<Kernel>> {
         .with_context(|| format!("cannot run {}", ptxas.display()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        bail!("ptxas refuses {} for {device}:\n{said}", ptx.display());
+        bail!(
+            "ptxas refuses {} for {device}:\n{}",
+            ptx.display(),
+            first_lines(&said)
+        );
     }
     let kernels = parse(&said).with_context(|| format!("ptxas for {device}"))?;
     let text = fs::read_to_string(ptx)?;
@@ -116,6 +120,31 @@ fn assemble(ptxas: &Path, ptx: &Path, device: &str) -> Result<Vec<Kernel>> {
     Ok(kernels)
 }
 
+/// One mistake in a kernel is one error in each of its instances: the first few will do.
+fn first_lines(said: &str) -> String {
+    const SHOWN: usize = 10;
+    let mut lines: Vec<&str> = said.lines().take(SHOWN).collect();
+    let more = said.lines().count().saturating_sub(SHOWN);
+    let rest = format!("and {more} more lines");
+    if more > 0 {
+        lines.push(&rest);
+    }
+    lines.join("\n")
+}
+
 fn null_device() -> &'static str {
     if cfg!(windows) { "NUL" } else { "/dev/null" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_errors_is_cut() {
+        assert_eq!(first_lines("a\nb\n"), "a\nb");
+        let flood = "line 1, error\n".repeat(200);
+        assert_eq!(first_lines(&flood).lines().count(), 11);
+        assert!(first_lines(&flood).ends_with("and 190 more lines"));
+    }
 }

@@ -41,6 +41,13 @@ impl<T: SharedValue> Shared<T> {
         }
     }
 
+    /// Bytes from the start of the block's shared memory, for assembly that wants an address there.
+    #[inline(always)]
+    #[must_use]
+    pub fn address(self) -> u32 {
+        self.address
+    }
+
     /// The array from `index` on.
     #[inline(always)]
     pub fn offset(self, index: u32) -> Self {
