@@ -344,6 +344,23 @@ impl Tensor {
         Ok(view)
     }
 
+    /// A view of all the tensor's memory, gaps between rows included, as one dimension.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankZero`] for a tensor of rank 0.
+    pub fn with_gaps(&self) -> Result<Self> {
+        if self.rank() == 0 {
+            return Err(Error::RankZero { name: "the tensor" });
+        }
+        let span = self.span();
+        Ok(Tensor {
+            shape: vec![span],
+            row_stride: span,
+            ..self.clone()
+        })
+    }
+
     fn check_range(&self, range: &Range<usize>, len: usize, of: &str) -> Result<()> {
         if range.start <= range.end && range.end <= len {
             return Ok(());

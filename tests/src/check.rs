@@ -1,0 +1,138 @@
+//! Runs a case on a device and compares every result with the oracle. NaN never passes.
+
+use layernorm_host::{Device, FastLayerNorm, Result, Tensor};
+
+use crate::data::{Case, Inputs, tensor};
+use crate::oracle::{self, Output};
+use crate::tolerance;
+
+/// What a test says when it fails.
+pub type Verdict = std::result::Result<(), String>;
+
+/// A device's results for a case.
+pub struct Results {
+    pub y: Tensor,
+    pub mean: Tensor,
+    pub rstd: Tensor,
+    pub dx: Tensor,
+    pub dweight: Option<Tensor>,
+    pub dbias: Option<Tensor>,
+}
+
+/// Both passes, into memory that holds NaN before.
+pub fn run(case: &Case, inputs: &Inputs, device: &Device) -> Result<Results> {
+    let device = device.with_poisoned_memory();
+    let rows = |values: &[f64]| tensor(values, &case.shape(), case.dtype, &device);
+    let parameter = |values: &Option<Vec<f64>>| {
+        values
+            .as_ref()
+            .map(|values| tensor(values, &[case.n_cols], case.parameter_dtype, &device))
+            .transpose()
+    };
+    let (x, dy) = (rows(&inputs.x)?, rows(&inputs.dy)?);
+    let (weight, bias) = (parameter(&inputs.weight)?, parameter(&inputs.bias)?);
+    let (y, saved) = FastLayerNorm::forward(&x, weight.as_ref(), bias.as_ref(), case.eps)?;
+    let (mean, rstd) = (saved.mean().clone(), saved.rstd().clone());
+    let (dx, dweight, dbias) = FastLayerNorm::backward(saved, &dy)?;
+    Ok(Results {
+        y,
+        mean,
+        rstd,
+        dx,
+        dweight,
+        dbias,
+    })
+}
+
+/// Runs a case and compares.
+pub fn case(case: &Case, device: &Device) -> Verdict {
+    let inputs = case.generate();
+    run(case, &inputs, device)
+        .map_err(|error| error.to_string())
+        .and_then(|results| compare(case, &inputs, &results))
+        .map_err(|reason| format!("{case:?}: {reason}"))
+}
+
+/// The oracle's results for a case.
+pub fn expected(case: &Case, inputs: &Inputs) -> Output {
+    oracle::layernorm(&oracle::Input {
+        n_cols: case.n_cols,
+        x: &inputs.x,
+        weight: inputs.weight.as_deref(),
+        bias: inputs.bias.as_deref(),
+        dy: &inputs.dy,
+        eps: f64::from(case.eps),
+    })
+}
+
+/// Compares every result with the oracle.
+pub fn compare(case: &Case, inputs: &Inputs, got: &Results) -> Verdict {
+    let want = expected(case, inputs);
+    let n = case.n_cols;
+    let parameter = case.parameter_dtype;
+    within("y", &got.y, &want.y, |i, y| {
+        tolerance::y(case.dtype, y, want.y_terms[i / n])
+    })?;
+    within("mean", &got.mean, &want.mean, |i, _| {
+        tolerance::mean(want.mean_terms[i])
+    })?;
+    within("rstd", &got.rstd, &want.rstd, |_, rstd| {
+        tolerance::rstd(rstd)
+    })?;
+    within("dx", &got.dx, &want.dx, |i, dx| {
+        tolerance::dx(case.dtype, dx, want.dx_terms[i / n])
+    })?;
+    for (name, got, there, want, terms) in [
+        (
+            "dweight",
+            &got.dweight,
+            case.weight,
+            &want.dweight,
+            &want.dweight_terms,
+        ),
+        (
+            "dbias",
+            &got.dbias,
+            case.bias,
+            &want.dbias,
+            &want.dbias_terms,
+        ),
+    ] {
+        match got {
+            Some(got) => within(name, got, want, |c, value| {
+                tolerance::parameter(parameter, value, terms[c], case.n_rows)
+            })?,
+            None if there => return Err(format!("{name} is absent")),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Compares a tensor with what is expected, element by element.
+pub fn within(
+    name: &str,
+    got: &Tensor,
+    want: &[f64],
+    bound: impl Fn(usize, f64) -> f64,
+) -> Verdict {
+    let got = got.to_f32_vec().map_err(|error| error.to_string())?;
+    if got.len() != want.len() {
+        return Err(format!(
+            "{name} has {} elements, not {}",
+            got.len(),
+            want.len()
+        ));
+    }
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let (error, bound) = ((f64::from(got) - want).abs(), bound(i, want));
+        // A NaN is not within any bound, where `error > bound` would let it pass.
+        let passes = error <= bound;
+        if !passes {
+            return Err(format!(
+                "{name}[{i}] is {got:e}, expected {want:e}: off by {error:.2e}, allowed {bound:.2e}"
+            ));
+        }
+    }
+    Ok(())
+}

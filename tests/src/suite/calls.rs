@@ -1,0 +1,257 @@
+//! The ways to call: the layer, the functions, fused addition, into and over given memory.
+
+use layernorm_host::{
+    DType, Device, FastLayerNorm, GradientsInto, LayerNorm, Needs, Tensor, fast_layernorm,
+};
+
+use super::{Test, text};
+use crate::check::{self, Results, Verdict};
+use crate::data::{Case, dtypes, tensor};
+use crate::tolerance;
+
+pub const TESTS: &[(&str, Test)] = &[
+    ("layer_over_two_dimensions", two_dimensions),
+    ("a_new_layer_is_ones_and_zeros", new_layer),
+    ("any_rank", any_rank),
+    ("residual", residual),
+    ("dx_over_dy", in_place),
+    ("only_what_is_needed", needs),
+    ("accumulate", accumulate),
+];
+
+fn two_dimensions(device: &Device) -> Verdict {
+    let case = Case::new(6, 4 * 33, DType::F16, DType::F32);
+    let inputs = case.generate();
+    let shape = [4, 33];
+    let parameter = |values: &Option<Vec<f64>>| {
+        let values = values.as_ref().ok_or("a parameter is absent")?;
+        tensor(values, &shape, DType::F32, device).map_err(text)
+    };
+    let (weight, bias) = (parameter(&inputs.weight)?, parameter(&inputs.bias)?);
+    let layer = LayerNorm::from_parameters(&shape, Some(weight), Some(bias), case.eps);
+    let layer = layer.map_err(text)?;
+    let x = tensor(&inputs.x, &[2, 3, 4, 33], DType::F16, device).map_err(text)?;
+    let y = fast_layernorm(&layer, &x).map_err(text)?;
+    if y.shape() != x.shape() || y.dtype() != x.dtype() {
+        return Err(format!("y is {y:?}"));
+    }
+    let (again, saved) = layer.forward(&x).map_err(text)?;
+    if again.to_bytes().map_err(text)? != y.to_bytes().map_err(text)? {
+        return Err("fast_layernorm and LayerNorm::forward differ".to_owned());
+    }
+    let (mean, rstd) = (saved.mean().clone(), saved.rstd().clone());
+    if mean.shape() != [2, 3] {
+        return Err(format!("mean is {mean:?}"));
+    }
+    let dy = tensor(&inputs.dy, x.shape(), DType::F16, device).map_err(text)?;
+    let (dx, dweight, dbias) = FastLayerNorm::backward(saved, &dy).map_err(text)?;
+    if dweight.as_ref().map(Tensor::shape) != Some(&shape) {
+        return Err(format!("dweight is {dweight:?}"));
+    }
+    let results = Results {
+        y,
+        mean,
+        rstd,
+        dx,
+        dweight,
+        dbias,
+    };
+    check::compare(&case, &inputs, &results)
+}
+
+fn new_layer(device: &Device) -> Verdict {
+    let layer = LayerNorm::new(&[3], DType::F32, device).map_err(text)?;
+    let values =
+        |tensor: Option<&Tensor>| tensor.map(|tensor| tensor.to_vec::<f32>().map_err(text));
+    let weight = values(layer.weight()).transpose()?;
+    let bias = values(layer.bias()).transpose()?;
+    if (weight.as_deref(), bias.as_deref()) != (Some(&[1.0; 3][..]), Some(&[0.0; 3][..])) {
+        return Err(format!("weight {weight:?}, bias {bias:?}"));
+    }
+    let shown = layer.to_string();
+    if shown != "LayerNorm((3,), eps=1e-5, elementwise_affine=True)" {
+        return Err(shown);
+    }
+    Ok(())
+}
+
+fn any_rank(device: &Device) -> Verdict {
+    let case = Case::new(12, 33, DType::F32, DType::F32);
+    let inputs = case.generate();
+    let flat = check::run(&case, &inputs, device).map_err(text)?;
+    let flat = flat.y.to_vec::<f32>().map_err(text)?;
+    let parameter = |values: &Option<Vec<f64>>| {
+        let values = values.as_ref().ok_or("a parameter is absent")?;
+        tensor(values, &[33], DType::F32, device).map_err(text)
+    };
+    let (weight, bias) = (parameter(&inputs.weight)?, parameter(&inputs.bias)?);
+    for shape in [
+        &[12, 33][..],
+        &[3, 4, 33],
+        &[2, 1, 6, 33],
+        &[1, 2, 2, 3, 33],
+    ] {
+        let x = tensor(&inputs.x, shape, DType::F32, device).map_err(text)?;
+        let forward = FastLayerNorm::forward(&x, Some(&weight), Some(&bias), case.eps);
+        let (y, saved) = forward.map_err(text)?;
+        if y.shape() != shape || saved.mean().shape() != &shape[..shape.len() - 1] {
+            return Err(format!("{shape:?}: y {y:?}, mean {:?}", saved.mean()));
+        }
+        if y.to_vec::<f32>().map_err(text)? != flat {
+            return Err(format!("{shape:?}: y differs from that of rank 2"));
+        }
+    }
+    Ok(())
+}
+
+/// y of x + residual, and the gradient of both with what reaches the sum by other ways added.
+fn residual(device: &Device) -> Verdict {
+    for (dtype, parameter_dtype) in dtypes() {
+        for n_cols in [33, 384] {
+            let case = Case::new(5, n_cols, dtype, parameter_dtype);
+            residual_case(&case, device).map_err(|reason| format!("{case:?}: {reason}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn residual_case(case: &Case, device: &Device) -> Verdict {
+    let device = device.with_poisoned_memory();
+    let inputs = case.generate();
+    let rows = |values: &[f64]| tensor(values, &case.shape(), case.dtype, &device).map_err(text);
+    let weight = inputs.weight.as_ref().ok_or("weight is absent")?;
+    let weight = tensor(weight, &[case.n_cols], case.parameter_dtype, &device).map_err(text)?;
+    // Half and half: the sum is x again, exactly.
+    let half: Vec<f64> = inputs.x.iter().map(|x| x / 2.0).collect();
+    let (x, other) = (rows(&half)?, rows(&half)?);
+    let forward = FastLayerNorm::forward_add(&x, &other, Some(&weight), None, case.eps);
+    let (y, sum, saved) = forward.map_err(text)?;
+    check::within("sum", &sum, &inputs.x, |_, _| 0.0)?;
+    let (mean, rstd) = (saved.mean().clone(), saved.rstd().clone());
+    // dx comes with dsum added: compare it by taking zeros, then see that dsum arrives.
+    let (dy, zeros) = (rows(&inputs.dy)?, rows(&vec![0.0; inputs.x.len()])?);
+    let (dx, dweight, dbias) = FastLayerNorm::backward_add(saved, &dy, &zeros).map_err(text)?;
+    let without_bias = Case {
+        bias: false,
+        ..*case
+    };
+    let results = Results {
+        y,
+        mean,
+        rstd,
+        dx,
+        dweight,
+        dbias,
+    };
+    let mut expected = inputs.clone();
+    expected.bias = None;
+    check::compare(&without_bias, &expected, &results)?;
+
+    let forward = FastLayerNorm::forward_add(&x, &other, Some(&weight), None, case.eps);
+    let (_, _, saved) = forward.map_err(text)?;
+    let dsum = rows(&inputs.dy)?;
+    let (dx, _, _) = FastLayerNorm::backward_add(saved, &dy, &dsum).map_err(text)?;
+    let want = check::expected(&without_bias, &expected);
+    let with_dsum: Vec<f64> = want.dx.iter().zip(&inputs.dy).map(|(a, b)| a + b).collect();
+    check::within("dx with dsum", &dx, &with_dsum, |i, dx| {
+        let terms = want.dx_terms[i / case.n_cols] + inputs.dy[i].abs();
+        tolerance::dx(case.dtype, dx, terms)
+    })
+}
+
+fn in_place(device: &Device) -> Verdict {
+    for (dtype, parameter_dtype) in dtypes() {
+        for n_cols in [33, 384, 4096] {
+            let case = Case::new(5, n_cols, dtype, parameter_dtype);
+            let inputs = case.generate();
+            let apart = check::run(&case, &inputs, device).map_err(text)?;
+            let (saved, dy) = forward(&case, device)?;
+            let (dx, dweight, _) = FastLayerNorm::backward_in_place(saved, dy).map_err(text)?;
+            same("dx", &dx, &apart.dx)?;
+            let dweights = dweight.as_ref().zip(apart.dweight.as_ref());
+            let (dweight, other) = dweights.ok_or("dweight is absent")?;
+            same("dweight", dweight, other)?;
+        }
+    }
+    Ok(())
+}
+
+fn needs(device: &Device) -> Verdict {
+    for n_cols in [33, 384] {
+        let case = Case::new(37, n_cols, DType::F32, DType::F32);
+        let inputs = case.generate();
+        let all = check::run(&case, &inputs, device).map_err(text)?;
+        for bits in 0..8 {
+            let needs = Needs {
+                dx: bits & 1 != 0,
+                dweight: bits & 2 != 0,
+                dbias: bits & 4 != 0,
+            };
+            let (saved, dy) = forward(&case, device)?;
+            let got = FastLayerNorm::backward_needs(saved, &dy, needs).map_err(text)?;
+            for (name, needed, got, want) in [
+                ("dx", needs.dx, got.dx, Some(&all.dx)),
+                ("dweight", needs.dweight, got.dweight, all.dweight.as_ref()),
+                ("dbias", needs.dbias, got.dbias, all.dbias.as_ref()),
+            ] {
+                match (got, want) {
+                    (Some(got), Some(want)) if needed => same(name, &got, want)?,
+                    (None, _) if !needed => {}
+                    _ => return Err(format!("{needs:?}: {name} is there or not against it")),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn accumulate(device: &Device) -> Verdict {
+    for (dtype, parameter_dtype) in dtypes() {
+        let case = Case::new(5, 33, dtype, parameter_dtype);
+        let inputs = case.generate();
+        let want = check::expected(&case, &inputs);
+        // 2 is exact in every dtype.
+        let two = || tensor(&[2.0; 33], &[33], parameter_dtype, device).map_err(text);
+        let (mut dweight, mut dbias) = (two()?, two()?);
+        let (saved, dy) = forward(&case, device)?;
+        let into = GradientsInto {
+            dx: None,
+            dweight: Some(&mut dweight),
+            dbias: Some(&mut dbias),
+            accumulate: true,
+        };
+        FastLayerNorm::backward_into(saved, &dy, into).map_err(text)?;
+        for (name, got, want, terms) in [
+            ("dweight", &dweight, &want.dweight, &want.dweight_terms),
+            ("dbias", &dbias, &want.dbias, &want.dbias_terms),
+        ] {
+            let want: Vec<f64> = want.iter().map(|value| value + 2.0).collect();
+            check::within(name, got, &want, |c, value| {
+                tolerance::parameter(parameter_dtype, value, terms[c] + 2.0, case.n_rows)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn forward(case: &Case, device: &Device) -> Result<(layernorm_host::Saved, Tensor), String> {
+    let inputs = case.generate();
+    let rows = |values: &[f64]| tensor(values, &case.shape(), case.dtype, device).map_err(text);
+    let parameter = |values: &Option<Vec<f64>>| {
+        let values = values.as_ref().ok_or("a parameter is absent")?;
+        tensor(values, &[case.n_cols], case.parameter_dtype, device).map_err(text)
+    };
+    let (weight, bias) = (parameter(&inputs.weight)?, parameter(&inputs.bias)?);
+    let x = rows(&inputs.x)?;
+    let forward = FastLayerNorm::forward(&x, Some(&weight), Some(&bias), case.eps);
+    let (_, saved) = forward.map_err(text)?;
+    Ok((saved, rows(&inputs.dy)?))
+}
+
+fn same(name: &str, got: &Tensor, want: &Tensor) -> Verdict {
+    if got.to_bytes().map_err(text)? == want.to_bytes().map_err(text)? {
+        Ok(())
+    } else {
+        Err(format!("{name} is not the same bits"))
+    }
+}

@@ -1,0 +1,41 @@
+//! Every test that a device must pass, as trials that a runner lists and runs.
+
+mod bad_input;
+mod calls;
+mod fixture;
+mod numbers;
+mod repeat;
+mod views;
+
+use layernorm_host::Device;
+use libtest_mimic::Trial;
+
+use crate::check::Verdict;
+
+type Test = fn(&Device) -> Verdict;
+
+/// The whole suite. `open` gives the device when a trial runs, so that listing needs none.
+pub fn trials(open: fn() -> layernorm_host::Result<Device>) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (file, tests) in [
+        ("numbers", numbers::TESTS),
+        ("calls", calls::TESTS),
+        ("views", views::TESTS),
+        ("repeat", repeat::TESTS),
+        ("bad_input", bad_input::TESTS),
+        ("fixture", fixture::TESTS),
+    ] {
+        for &(name, test) in tests {
+            trials.push(Trial::test(format!("{file}::{name}"), move || {
+                let device = open().map_err(|error| error.to_string())?;
+                test(&device).map_err(Into::into)
+            }));
+        }
+    }
+    trials
+}
+
+/// A library error as a test's.
+fn text(error: layernorm_host::Error) -> String {
+    error.to_string()
+}

@@ -1,0 +1,97 @@
+//! Results against the oracle: every dtype, ragged and tiny shapes, every kernel, hard values.
+
+use layernorm_host::{DType, Device, Pass};
+
+use super::Test;
+use crate::check::{self, Verdict};
+use crate::data::{Case, dtypes};
+
+pub const TESTS: &[(&str, Test)] = &[
+    ("no_rows", |device| rows(0, device)),
+    ("one_row", |device| rows(1, device)),
+    ("two_rows", |device| rows(2, device)),
+    ("ragged_rows", |device| rows(37, device)),
+    ("every_tile_and_one_vector_more", every_tile),
+    ("more_rows_than_the_grid_has_places", many_rows),
+    ("without_weight_or_bias", without_parameters),
+    ("large_mean", large_mean),
+    ("eps_zero_and_large", other_eps),
+];
+
+/// Columns around a vector's, a warp's and a block's width, and real hidden sizes.
+const COLUMNS: [usize; 8] = [1, 2, 31, 33, 384, 1000, 1023, 4096];
+
+fn rows(n_rows: usize, device: &Device) -> Verdict {
+    for (dtype, parameter_dtype) in dtypes() {
+        for n_cols in COLUMNS {
+            check::case(&Case::new(n_rows, n_cols, dtype, parameter_dtype), device)?;
+        }
+    }
+    Ok(())
+}
+
+fn every_tile(device: &Device) -> Verdict {
+    for (dtype, parameter_dtype) in dtypes() {
+        let per_vector = 16 / dtype.size();
+        for pass in [Pass::Forward, Pass::Backward] {
+            for tile in pass.tiles() {
+                let fits = tile.max_vectors() as usize * per_vector;
+                for n_cols in [fits, fits + per_vector] {
+                    check::case(&Case::new(3, n_cols, dtype, parameter_dtype), device)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn many_rows(device: &Device) -> Verdict {
+    for (n_rows, n_cols) in [(20_011, 8), (5_003, 5), (3_001, 264)] {
+        check::case(&Case::new(n_rows, n_cols, DType::F32, DType::F32), device)?;
+        check::case(&Case::new(n_rows, n_cols, DType::BF16, DType::F32), device)?;
+    }
+    Ok(())
+}
+
+fn without_parameters(device: &Device) -> Verdict {
+    for (dtype, parameter_dtype) in dtypes() {
+        for n_cols in [33, 384] {
+            for (weight, bias) in [(true, false), (false, true), (false, false)] {
+                let case = Case {
+                    weight,
+                    bias,
+                    ..Case::new(5, n_cols, dtype, parameter_dtype)
+                };
+                check::case(&case, device)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A one-pass variance, E[x^2] - E[x]^2, loses every digit here.
+fn large_mean(device: &Device) -> Verdict {
+    for n_cols in [33, 384, 1000, 1023, 4096] {
+        for mean in [1e3, -1e3, 1e4] {
+            let case = Case {
+                mean,
+                ..Case::new(7, n_cols, DType::F32, DType::F32)
+            };
+            check::case(&case, device)?;
+        }
+    }
+    Ok(())
+}
+
+fn other_eps(device: &Device) -> Verdict {
+    for eps in [0.0, 1e-12, 1e-5, 1.0, 1e6] {
+        for n_cols in [33, 384] {
+            let case = Case {
+                eps,
+                ..Case::new(5, n_cols, DType::F32, DType::F32)
+            };
+            check::case(&case, device)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! How far a result may be from the oracle, with the reason for each number. Nothing else in the tests
+//! holds a tolerance.
+//!
+//! An error is measured against the size of the terms that a result is made of (`Output::y_terms` and
+//! its like): where terms cancel, what is left has their rounding error, not its own.
+//!
+//! | result | f32 bound | reason |
+//! |---|---|---|
+//! | y | 2e-6 of the row's largest term | some 8 roundings of 6e-8 each, rsqrt.approx's 2 ulp, and mean's and var's own error |
+//! | mean | 5e-7 of the row's largest \|x\| | a tree sum over at most a few hundred partial sums, in f32 |
+//! | rstd | 2e-6 relative | half of var's relative error, and rsqrt.approx's 2 ulp |
+//! | dx | 4e-6 of the row's largest term | as y, with two more means |
+//! | dweight, dbias | 2e-6 * sqrt(n_rows) of the column's largest term | roundings add up like a random walk |
+//!
+//! An f16 or bf16 result may also be one unit in the last place off: half of one is its own rounding, and
+//! an f32 error near a tie moves it to the neighbour.
+
+use layernorm_host::DType;
+
+/// One unit in the last place of `dtype` at `value`, denormals included.
+pub fn ulp(dtype: DType, value: f64) -> f64 {
+    let (mantissa_bits, min_exponent) = match dtype {
+        DType::F32 => (23, -126),
+        DType::F16 => (10, -14),
+        DType::BF16 => (7, -126),
+    };
+    let exponent = if value == 0.0 {
+        min_exponent
+    } else {
+        (value.abs().log2().floor() as i32).max(min_exponent)
+    };
+    2f64.powi(exponent - mantissa_bits)
+}
+
+/// The bound on |got - expected| for an element of y.
+pub fn y(dtype: DType, expected: f64, row_terms: f64) -> f64 {
+    2e-6 * row_terms + rounding(dtype, expected)
+}
+
+/// The bound for a row's mean, which is f32.
+pub fn mean(row_terms: f64) -> f64 {
+    5e-7 * row_terms
+}
+
+/// The bound for a row's rstd, which is f32.
+pub fn rstd(expected: f64) -> f64 {
+    2e-6 * expected
+}
+
+/// The bound for an element of dx.
+pub fn dx(dtype: DType, expected: f64, row_terms: f64) -> f64 {
+    4e-6 * row_terms + rounding(dtype, expected)
+}
+
+/// The bound for an element of dweight or dbias.
+pub fn parameter(dtype: DType, expected: f64, column_terms: f64, n_rows: usize) -> f64 {
+    2e-6 * (n_rows as f64).sqrt() * column_terms + rounding(dtype, expected)
+}
+
+/// The fixture's bounds on |got - expected| / |expected|, as norms over the whole tensor, for f32.
+pub const FIXTURE: [(&str, f64); 4] = [
+    ("y", 2e-6),
+    ("dx", 5e-6),
+    ("dweight", 5e-6),
+    ("dbias", 5e-6),
+];
+
+fn rounding(dtype: DType, expected: f64) -> f64 {
+    match dtype {
+        DType::F32 => 0.0,
+        DType::F16 | DType::BF16 => ulp(dtype, expected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_in_the_last_place() {
+        assert_eq!(ulp(DType::F32, 1.0), f64::from(f32::EPSILON));
+        assert_eq!(ulp(DType::F16, 1.5), 2f64.powi(-10));
+        assert_eq!(ulp(DType::F16, 1e-7), 2f64.powi(-24));
+        assert_eq!(ulp(DType::BF16, 256.0), 2.0);
+        assert_eq!(ulp(DType::BF16, 0.0), 2f64.powi(-133));
+    }
+}
