@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod counters;
+pub mod driver;
 mod exec;
 mod fault;
 mod gpu;

@@ -1,0 +1,163 @@
+//! Launches: parameters packed by the kernel's own list, then the device runs the kernel to its end.
+//!
+//! A fault comes back from the launch itself, as on a real device under `CUDA_LAUNCH_BLOCKING=1`, and
+//! again from every later call in the context.
+
+use super::error::{Code, Outcome};
+use super::ffi::bytes;
+use super::function::{self, Function};
+use super::report;
+use super::stream::to_work_in;
+use crate::{Kernel, LaunchConfig};
+
+/// `CU_LAUNCH_PARAM_*`, the markers of the `extra` list.
+const END: usize = 0;
+const BUFFER_POINTER: usize = 1;
+const BUFFER_SIZE: usize = 2;
+
+/// A launch that the driver refuses before the device sees it.
+fn refuse(kernel: &Kernel, code: Code, why: &str) -> Code {
+    let text = format!("launch of `{}` refused: {why}", kernel.name());
+    report::say(&text);
+    report::remember(text);
+    code
+}
+
+/// The parameter buffer from a pointer for each parameter.
+///
+/// # Safety
+/// `pointers` has an entry for each parameter, null or pointing to its value.
+unsafe fn pack(kernel: &Kernel, pointers: *mut *mut u8) -> Outcome<Vec<u8>> {
+    let mut buffer = vec![0; kernel.param_bytes() as usize];
+    for (index, param) in kernel.params().iter().enumerate() {
+        // SAFETY: the caller's promise.
+        let value = unsafe { *pointers.add(index) };
+        if value.is_null() {
+            let why = format!("the pointer to parameter {index} is null");
+            return Err(refuse(kernel, Code::INVALID_VALUE, &why));
+        }
+        let (start, size) = (param.offset as usize, param.size as usize);
+        // SAFETY: not null, so it points to the parameter's value, which has its size.
+        let value = unsafe { bytes(value, size) }?;
+        buffer[start..start + size].copy_from_slice(value);
+    }
+    Ok(buffer)
+}
+
+/// The parameter buffer that an `extra` list holds.
+///
+/// # Safety
+/// `extra` is as `cuLaunchKernel` has it.
+unsafe fn unpack_extra(kernel: &Kernel, extra: *mut *mut u8) -> Outcome<Vec<u8>> {
+    let (mut start, mut size) = (None, None);
+    // Two pairs and the end is all that a list can say: no end by then is a list without one.
+    for pair in 0..=2 {
+        // SAFETY: no end marker came yet, so there is another entry.
+        let marker = unsafe { *extra.add(2 * pair) };
+        if marker.addr() == END {
+            break;
+        }
+        // SAFETY: a marker other than the end has a value behind it.
+        let value = unsafe { *extra.add(2 * pair + 1) };
+        match marker.addr() {
+            BUFFER_POINTER if start.is_none() => start = Some(value),
+            // SAFETY: the value points to a size; null is skipped.
+            BUFFER_SIZE if size.is_none() && !value.is_null() => {
+                size = Some(unsafe { value.cast::<usize>().read_unaligned() });
+            }
+            _ => return Err(Code::INVALID_VALUE),
+        }
+    }
+    let (Some(start), Some(size)) = (start, size) else {
+        let why = "`extra` does not name both a parameter buffer and its size";
+        return Err(refuse(kernel, Code::INVALID_VALUE, why));
+    };
+    let needed = kernel.param_bytes() as usize;
+    if size < needed {
+        let why = format!("the parameter buffer has {size} bytes, the kernel's list {needed}");
+        return Err(refuse(kernel, Code::INVALID_VALUE, &why));
+    }
+    // SAFETY: the buffer has `size` bytes, and that is enough.
+    Ok(unsafe { bytes(start, needed) }?.to_vec())
+}
+
+/// The parameter buffer from whichever of the two the caller gave.
+///
+/// # Safety
+/// As `cuLaunchKernel` has them.
+unsafe fn parameters(
+    kernel: &Kernel,
+    pointers: *mut *mut u8,
+    extra: *mut *mut u8,
+) -> Outcome<Vec<u8>> {
+    match (pointers.is_null(), extra.is_null()) {
+        _ if kernel.params().is_empty() => Ok(Vec::new()),
+        // SAFETY: not null; the rest is the caller's promise.
+        (false, true) => unsafe { pack(kernel, pointers) },
+        // SAFETY: not null; the rest is the caller's promise.
+        (true, false) => unsafe { unpack_extra(kernel, extra) },
+        (true, true) => {
+            let why = format!("it takes {} parameters and got none", kernel.params().len());
+            Err(refuse(kernel, Code::INVALID_VALUE, &why))
+        }
+        (false, false) => {
+            let why = "both `kernelParams` and `extra` are given; one is allowed";
+            Err(refuse(kernel, Code::INVALID_VALUE, why))
+        }
+    }
+}
+
+fn check_shared(function: &Function, dynamic: u32) -> Outcome {
+    let allowed = function.max_dynamic_shared();
+    if dynamic <= allowed {
+        return Ok(());
+    }
+    let why = format!(
+        "{dynamic} bytes of dynamic shared memory asked for; allowed are {allowed}, or more after \
+         setting CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES"
+    );
+    Err(refuse(&function.kernel, Code::INVALID_VALUE, &why))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the driver API has as many")]
+pub(super) unsafe fn cuLaunchKernel(
+    handle: usize,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: usize,
+    pointers: *mut *mut u8,
+    extra: *mut *mut u8,
+) -> Outcome {
+    let context = to_work_in(stream)?;
+    let function = function::well(handle)?;
+    if function.context != context.handle {
+        return Err(Code::INVALID_HANDLE);
+    }
+    let kernel = &function.kernel;
+    check_shared(&function, shared_bytes)?;
+    // SAFETY: the caller passes what the driver API asks for.
+    let params = unsafe { parameters(kernel, pointers, extra) }?;
+    let config = LaunchConfig {
+        grid: [grid_x, grid_y, grid_z],
+        block: [block_x, block_y, block_z],
+        dynamic_shared: shared_bytes,
+    };
+    let run = context
+        .device()
+        .run(|gpu| gpu.launch(kernel, &config, &params));
+    let Err(fault) = run else {
+        return Ok(());
+    };
+    let code = Code::from(&fault);
+    if fault.kind.is_sticky() {
+        context.lose(code);
+    }
+    report::say(&fault.to_string());
+    report::remember(fault.to_string());
+    Err(code)
+}
