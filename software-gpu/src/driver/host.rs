@@ -101,7 +101,7 @@ pub(super) fn cuMemHostRegister_v2(start: *mut u8, bytes: usize, flags: u32) -> 
 pub(super) fn cuMemHostUnregister(start: *mut u8) -> Outcome {
     current()?;
     let mut ranges = lock(&RANGES);
-    if !ranges.get(&start.addr()).is_some_and(|range| !range.ours) {
+    if ranges.get(&start.addr()).is_none_or(|range| range.ours) {
         return Err(Code::HOST_MEMORY_NOT_REGISTERED);
     }
     ranges.remove(&start.addr());

@@ -61,8 +61,8 @@ unsafe fn unpack_extra(kernel: &Kernel, extra: *mut *mut u8) -> Outcome<Vec<u8>>
         let value = unsafe { *extra.add(2 * pair + 1) };
         match marker.addr() {
             BUFFER_POINTER if start.is_none() => start = Some(value),
-            // SAFETY: the value points to a size; null is skipped.
             BUFFER_SIZE if size.is_none() && !value.is_null() => {
+                // SAFETY: not null, and so it points to the size.
                 size = Some(unsafe { value.cast::<usize>().read_unaligned() });
             }
             _ => return Err(Code::INVALID_VALUE),
@@ -147,13 +147,13 @@ pub(super) unsafe fn cuLaunchKernel(
         block: [block_x, block_y, block_z],
         dynamic_shared: shared_bytes,
     };
-    let run = context
+    let launched = context
         .device()
-        .run(|gpu| gpu.launch(kernel, &config, &params));
-    let Err(fault) = run else {
+        .run(|gpu| gpu.launch(kernel, &config, &params).map_err(Box::new));
+    let Err(fault) = launched else {
         return Ok(());
     };
-    let code = Code::from(&fault);
+    let code = Code::from(&*fault);
     if fault.kind.is_sticky() {
         context.lose(code);
     }

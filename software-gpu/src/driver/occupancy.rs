@@ -133,7 +133,6 @@ pub(super) unsafe fn cuOccupancyMaxPotentialBlockSize(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the driver API has as many")]
 pub(super) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
     min_grid: *mut i32,
     block_size: *mut i32,
