@@ -31,6 +31,7 @@ pub fn build(builder: &CudaBuilder) -> Result<PathBuf, CudaBuilderError> {
     let base = base.unwrap_or_else(|| described.target_directory.join("cuda-builder"));
     let target_dir = base.join(variant(builder, &toolchain));
 
+    let suffix = file_suffix(&builder.build_args);
     let mut command = cargo(&toolchain, &folder);
     command
         .args(CARGO_ARGUMENTS)
@@ -39,6 +40,7 @@ pub fn build(builder: &CudaBuilder) -> Result<PathBuf, CudaBuilderError> {
         .arg(&target_dir)
         .arg("--")
         .args(RUSTC_ARGUMENTS)
+        .arg(format!("-Cextra-filename={suffix}"))
         .envs(PROFILE.iter().copied())
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
@@ -56,7 +58,7 @@ pub fn build(builder: &CudaBuilder) -> Result<PathBuf, CudaBuilderError> {
     let assembly = target_dir
         .join(TARGET)
         .join("release/deps")
-        .join(format!("{name}.s"));
+        .join(format!("{name}{suffix}.s"));
     let text = fs::read_to_string(&assembly).map_err(|source| CudaBuilderError::NoPtx {
         path: assembly,
         source,
@@ -64,7 +66,7 @@ pub fn build(builder: &CudaBuilder) -> Result<PathBuf, CudaBuilderError> {
     let path = builder
         .ptx_file_copy_path
         .clone()
-        .unwrap_or_else(|| target_dir.join(format!("{name}.ptx")));
+        .unwrap_or_else(|| target_dir.join(format!("{name}{suffix}.ptx")));
     write(&path, &finish_ptx(&text)?)?;
     Ok(path)
 }
@@ -79,6 +81,20 @@ fn variant(builder: &CudaBuilder, toolchain: &Toolchain) -> String {
         ptx.as_deref().unwrap_or("ptx"),
         toolchain.version
     )
+}
+
+/// What keeps builds with different arguments apart inside a target folder, since cargo gives the
+/// assembly of all of them one name and builds again only what it thinks is not there.
+fn file_suffix(build_args: &[String]) -> String {
+    if build_args.is_empty() {
+        return String::new();
+    }
+    // Not the standard library's hash: the compiler's arguments must be the same in every build.
+    let bytes = build_args.iter().flat_map(|arg| arg.bytes().chain([0]));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("-{hash:016x}")
 }
 
 /// What cargo says of the crate.
@@ -231,6 +247,17 @@ mod tests {
             error.to_string(),
             "crate path /nowhere/at/all does not exist, or has no Cargo.toml"
         );
+    }
+
+    #[test]
+    fn builds_with_different_arguments_have_different_files() {
+        let suffix = |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            file_suffix(&args)
+        };
+        assert_eq!(suffix(&[]), "");
+        assert_eq!(suffix(&["a"]), "-089be207b544f1e4");
+        assert_ne!(suffix(&["a", "b"]), suffix(&["ab"]));
     }
 
     #[test]

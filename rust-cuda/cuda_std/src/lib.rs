@@ -1,7 +1,7 @@
 //! Rust-CUDA's device library over rustc's own NVPTX backend, so that kernels are written as any
 //! Rust-CUDA kernel crate is and can move to the upstream crate when it is published.
 //!
-//! ```ignore
+//! ```
 //! #![cfg_attr(target_arch = "nvptx64", no_std, feature(abi_ptx))]
 //! use cuda_std::prelude::*;
 //!

@@ -52,31 +52,21 @@ pub unsafe fn is_in_address_space<T>(ptr: *const T, address_space: AddressSpace)
     }
 }
 
-/// One `cvta` instruction for each address space.
+/// One `cvta` instruction, by its direction and address space.
 #[cfg(target_arch = "nvptx64")]
 macro_rules! cvta {
-    ($direction:literal, $ptr:ident, $address_space:ident) => {{
-        macro_rules! one {
-                ($space:literal) => {{
-                    let converted;
-                    // SAFETY: the instruction computes with the address alone.
-                    unsafe {
-                        core::arch::asm!(
-                            concat!("cvta.", $direction, $space, ".u64 {converted}, {ptr};"),
-                            converted = out(reg64) converted,
-                            ptr = in(reg64) $ptr,
-                            options(pure, nomem, nostack, preserves_flags),
-                        )
-                    };
-                    converted
-                }};
-            }
-        match $address_space {
-            AddressSpace::Global => one!("global"),
-            AddressSpace::Shared => one!("shared"),
-            AddressSpace::Constant => one!("const"),
-            AddressSpace::Local => one!("local"),
-        }
+    ($direction:literal, $space:literal, $ptr:ident) => {{
+        let converted;
+        // SAFETY: the instruction computes with the address alone.
+        unsafe {
+            core::arch::asm!(
+                concat!("cvta.", $direction, $space, ".u64 {converted}, {ptr};"),
+                converted = out(reg64) converted,
+                ptr = in(reg64) $ptr,
+                options(pure, nomem, nostack, preserves_flags),
+            )
+        };
+        converted
     }};
 }
 
@@ -91,7 +81,12 @@ pub unsafe fn convert_generic_to_specific_address_space<T>(
     ptr: *const T,
     address_space: AddressSpace,
 ) -> *const T {
-    cvta!("to.", ptr, address_space)
+    match address_space {
+        AddressSpace::Global => cvta!("to.", "global", ptr),
+        AddressSpace::Shared => cvta!("to.", "shared", ptr),
+        AddressSpace::Constant => cvta!("to.", "const", ptr),
+        AddressSpace::Local => cvta!("to.", "local", ptr),
+    }
 }
 
 /// An address in `address_space` as a generic pointer, which Rust can follow.
@@ -105,5 +100,10 @@ pub unsafe fn convert_specific_address_space_to_generic<T>(
     ptr: *const T,
     address_space: AddressSpace,
 ) -> *const T {
-    cvta!("", ptr, address_space)
+    match address_space {
+        AddressSpace::Global => cvta!("", "global", ptr),
+        AddressSpace::Shared => cvta!("", "shared", ptr),
+        AddressSpace::Constant => cvta!("", "const", ptr),
+        AddressSpace::Local => cvta!("", "local", ptr),
+    }
 }

@@ -4,7 +4,7 @@
 //! that any constant expression will do.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
@@ -66,18 +66,23 @@ impl LaunchBounds {
             None => quote!(0),
         };
         let check_blocks = self.min_blocks.as_ref().map(|blocks| {
-            quote! {
+            quote_spanned! {blocks.span()=>
+                #[allow(clippy::assertions_on_constants)]
                 const _: () = ::core::assert!(
                     (#blocks) >= 1,
                     "launch_bounds: min_blocks must be at least 1"
                 );
             }
         });
-        quote! {
+        let check_threads = quote_spanned! {max_threads.span()=>
+            #[allow(clippy::assertions_on_constants)]
             const _: () = ::core::assert!(
                 1 <= (#max_threads) && (#max_threads) <= 1024,
                 "launch_bounds: max_threads must be 1 to 1024, the most threads a block can have"
             );
+        };
+        quote! {
+            #check_threads
             #check_blocks
             ::cuda_std::ext::launch_bounds::<{ #max_threads }, { #min_blocks }>();
         }

@@ -11,9 +11,15 @@ use proc_macro::TokenStream;
 
 /// Makes a function an entry point that the host can launch.
 ///
-/// ```ignore
+/// ```
+/// # use cuda_std::prelude::*;
 /// #[kernel]
-/// pub unsafe fn scale(x: &[f32], y: *mut f32, factor: f32) { /* one thread's work */ }
+/// pub unsafe fn scale(x: &[f32], y: *mut f32, factor: f32) {
+///     let i = thread::index_1d() as usize;
+///     if i < x.len() {
+///         unsafe { *y.add(i) = x[i] * factor };
+///     }
+/// }
 /// ```
 ///
 /// The function must be `pub unsafe fn`, may have no type or const parameters, and returns nothing.
@@ -40,6 +46,17 @@ pub fn kernel(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// `#[launch_bounds(max_threads)]` or `#[launch_bounds(max_threads, min_blocks)]`: the most threads
 /// in a block (1 to 1024), and how many blocks should fit on a multiprocessor together. Both are
 /// constant expressions of type `u32`. Launching a larger block is an error of the driver.
+///
+/// ```
+/// # use cuda_std::prelude::*;
+/// const BLOCK: u32 = 256;
+///
+/// #[kernel]
+/// #[launch_bounds(BLOCK, 4)]
+/// pub unsafe fn fill(y: *mut f32) {
+///     unsafe { *y.add(thread::index_1d() as usize) = 1.0 };
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn launch_bounds(arguments: TokenStream, item: TokenStream) -> TokenStream {
     launch_bounds::expand(arguments.into(), item.into())

@@ -125,7 +125,7 @@ pub fn complaints(assembled: &[(&str, Vec<Kernel>)]) -> Vec<String> {
                 ..
             } = kernel;
             format!(
-                "{name} on {device}: {registers} registers, {stack} bytes of stack, \
+                "{name} uses local memory on {device}: {registers} registers, {stack} bytes of stack, \
                  {spill_stores} spilled, {spill_loads} loaded back, {local} local"
             )
         })
