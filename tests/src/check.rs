@@ -71,7 +71,7 @@ pub fn compare(case: &Case, inputs: &Inputs, got: &Results) -> Verdict {
     let n = case.n_cols;
     let parameter = case.parameter_dtype;
     within("y", &got.y, &want.y, |i, y| {
-        tolerance::y(case.dtype, y, want.y_terms[i / n])
+        tolerance::y(case.dtype, y, want.y_terms[i / n], want.y_of_mean[i / n])
     })?;
     within("mean", &got.mean, &want.mean, |i, _| {
         tolerance::mean(want.mean_terms[i])
@@ -80,33 +80,33 @@ pub fn compare(case: &Case, inputs: &Inputs, got: &Results) -> Verdict {
         tolerance::rstd(rstd)
     })?;
     within("dx", &got.dx, &want.dx, |i, dx| {
-        tolerance::dx(case.dtype, dx, want.dx_terms[i / n])
+        tolerance::dx(case.dtype, dx, want.dx_terms[i / n], want.dx_of_mean[i / n])
     })?;
-    for (name, got, there, want, terms) in [
-        (
-            "dweight",
-            &got.dweight,
-            case.weight,
-            &want.dweight,
-            &want.dweight_terms,
-        ),
-        (
-            "dbias",
-            &got.dbias,
-            case.bias,
-            &want.dbias,
-            &want.dbias_terms,
-        ),
-    ] {
-        match got {
-            Some(got) => within(name, got, want, |c, value| {
-                tolerance::parameter(parameter, value, terms[c], case.n_rows)
-            })?,
-            None if there => return Err(format!("{name} is absent")),
-            None => {}
-        }
+    if let Some(got) = present("dweight", &got.dweight, case.weight)? {
+        within("dweight", got, &want.dweight, |c, value| {
+            let (terms, of_mean) = (want.dweight_terms[c], want.dweight_of_mean[c]);
+            tolerance::dweight(parameter, value, terms, of_mean, case.n_rows)
+        })?;
+    }
+    if let Some(got) = present("dbias", &got.dbias, case.bias)? {
+        within("dbias", got, &want.dbias, |c, value| {
+            tolerance::dbias(parameter, value, want.dbias_terms[c], case.n_rows)
+        })?;
     }
     Ok(())
+}
+
+/// A gradient that must be there exactly where its parameter is.
+fn present<'a>(
+    name: &str,
+    got: &'a Option<Tensor>,
+    expected: bool,
+) -> std::result::Result<Option<&'a Tensor>, String> {
+    match got {
+        Some(_) if !expected => Err(format!("{name} is there without its parameter")),
+        None if expected => Err(format!("{name} is absent")),
+        got => Ok(got.as_ref()),
+    }
 }
 
 /// Compares a tensor with what is expected, element by element.

@@ -30,6 +30,12 @@ pub struct Output {
     pub dweight_terms: Vec<f64>,
     /// Of each column, the largest |dy|.
     pub dbias_terms: Vec<f64>,
+    /// What an error of mean, relative to |mean|, does to y: of each row, the largest.
+    pub y_of_mean: Vec<f64>,
+    /// The same for dx.
+    pub dx_of_mean: Vec<f64>,
+    /// The same for dweight, of each column.
+    pub dweight_of_mean: Vec<f64>,
 }
 
 /// Computes both passes.
@@ -43,6 +49,7 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         dbias: vec![0.0; n_cols],
         dweight_terms: vec![0.0; n_cols],
         dbias_terms: vec![0.0; n_cols],
+        dweight_of_mean: vec![0.0; n_cols],
         ..Output::default()
     };
     for (x, dy) in input.x.chunks(n_cols).zip(input.dy.chunks(n_cols)) {
@@ -54,19 +61,26 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         let mean_dxhat = dxhat.iter().sum::<f64>() / n;
         let mean_dxhat_xhat = dxhat.iter().zip(&xhat).map(|(d, h)| d * h).sum::<f64>() / n;
 
+        // xhat moves by this for a relative error of 1 in mean.
+        let shift = mean.abs() * rstd;
         let (mut y_terms, mut dx_terms) = (0.0f64, 0.0f64);
+        let (mut y_of_mean, mut dx_of_mean) = (0.0f64, 0.0f64);
         for c in 0..n_cols {
             let scaled = xhat[c] * weight(c);
             out.y.push(scaled + bias(c));
             y_terms = y_terms.max(scaled.abs() + bias(c).abs());
+            y_of_mean = y_of_mean.max(shift * weight(c).abs());
 
             let [own, of_mean, of_xhat] = [dxhat[c], mean_dxhat, xhat[c] * mean_dxhat_xhat];
             out.dx.push(rstd * (own - of_mean - of_xhat));
             dx_terms = dx_terms.max(rstd * (own.abs() + of_mean.abs() + of_xhat.abs()));
+            let moved = mean_dxhat_xhat.abs() + (xhat[c] * mean_dxhat).abs();
+            dx_of_mean = dx_of_mean.max(rstd * shift * moved);
 
             let dweight = dy[c] * xhat[c];
             out.dweight[c] += dweight;
             out.dweight_terms[c] = out.dweight_terms[c].max(dweight.abs());
+            out.dweight_of_mean[c] = out.dweight_of_mean[c].max(shift * dy[c].abs());
             out.dbias[c] += dy[c];
             out.dbias_terms[c] = out.dbias_terms[c].max(dy[c].abs());
         }
@@ -76,6 +90,8 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         out.mean_terms
             .push(x.iter().fold(0.0, |most, x| most.max(x.abs())));
         out.dx_terms.push(dx_terms);
+        out.y_of_mean.push(y_of_mean);
+        out.dx_of_mean.push(dx_of_mean);
     }
     out
 }

@@ -154,8 +154,9 @@ fn residual_case(case: &Case, device: &Device) -> Verdict {
     let want = check::expected(&without_bias, &expected);
     let with_dsum: Vec<f64> = want.dx.iter().zip(&inputs.dy).map(|(a, b)| a + b).collect();
     check::within("dx with dsum", &dx, &with_dsum, |i, dx| {
-        let terms = want.dx_terms[i / case.n_cols] + inputs.dy[i].abs();
-        tolerance::dx(case.dtype, dx, terms)
+        let row = i / case.n_cols;
+        let terms = want.dx_terms[row] + inputs.dy[i].abs();
+        tolerance::dx(case.dtype, dx, terms, want.dx_of_mean[row])
     })
 }
 
@@ -221,15 +222,15 @@ fn accumulate(device: &Device) -> Verdict {
             accumulate: true,
         };
         FastLayerNorm::backward_into(saved, &dy, into).map_err(text)?;
-        for (name, got, want, terms) in [
-            ("dweight", &dweight, &want.dweight, &want.dweight_terms),
-            ("dbias", &dbias, &want.dbias, &want.dbias_terms),
-        ] {
-            let want: Vec<f64> = want.iter().map(|value| value + 2.0).collect();
-            check::within(name, got, &want, |c, value| {
-                tolerance::parameter(parameter_dtype, value, terms[c] + 2.0, case.n_rows)
-            })?;
-        }
+        let added = |values: &[f64]| values.iter().map(|value| value + 2.0).collect::<Vec<_>>();
+        let n_rows = case.n_rows;
+        check::within("dweight", &dweight, &added(&want.dweight), |c, value| {
+            let (terms, of_mean) = (want.dweight_terms[c] + 2.0, want.dweight_of_mean[c]);
+            tolerance::dweight(parameter_dtype, value, terms, of_mean, n_rows)
+        })?;
+        check::within("dbias", &dbias, &added(&want.dbias), |c, value| {
+            tolerance::dbias(parameter_dtype, value, want.dbias_terms[c] + 2.0, n_rows)
+        })?;
     }
     Ok(())
 }
