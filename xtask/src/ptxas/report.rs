@@ -198,7 +198,7 @@ ptxas info    : Used 255 registers, 380 bytes cmem[0]
         assert_eq!(
             complaints(&assembled),
             [
-                "spills on sm_80: 255 registers, 64 bytes of stack, 48 spilled, 52 loaded back, 0 local"
+                "spills uses local memory on sm_80: 255 registers, 64 bytes of stack, 48 spilled, 52 loaded back, 0 local"
             ]
         );
     }
