@@ -1,1 +1,173 @@
-fn main() {}
+//! cudarc, which loads the driver at run time, runs on the software device unchanged: it finds the
+//! library under its usual name and knows nothing of what is behind it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags, cudaError_enum};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaSlice, CudaStream, LaunchConfig, PushKernelArg,
+};
+use cudarc::nvrtc::Ptx;
+
+const KERNELS: &str = include_str!("../../../cuda-driver/tests/ptx/kernels.ptx");
+/// Set in the process that runs the body.
+const MARK: &str = "SOFTWARE_GPU_TEST_CHILD";
+
+/// A folder with the library that this test was built with, under the names that clients look for.
+fn folder_with_libcuda(test: &str) -> PathBuf {
+    let exe = std::env::current_exe().expect("the test has a file");
+    let built = exe.with_file_name("libsoftware_gpu_libcuda.so");
+    assert!(
+        built.is_file(),
+        "{} is built with the test",
+        built.display()
+    );
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
+    fs::create_dir_all(&folder).expect("the target folder is writable");
+    for name in ["libcuda.so", "libcuda.so.1"] {
+        let _ = fs::remove_file(folder.join(name));
+        std::os::unix::fs::symlink(&built, folder.join(name)).expect("links can be made");
+    }
+    folder
+}
+
+/// Runs the test's body in a process whose dynamic linker finds the software device's library.
+fn on_the_software_device(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
+    if std::env::var_os(MARK).is_some() {
+        return body();
+    }
+    let output = Command::new(std::env::current_exe().expect("the test has a file"))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env_remove("SOFTWARE_GPU_DEVICES")
+        .env_remove("SOFTWARE_GPU_MODEL")
+        .envs(variables.iter().copied())
+        .env("LD_LIBRARY_PATH", folder_with_libcuda(test))
+        .env(MARK, "1")
+        .output()
+        .expect("the test starts again");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && stdout.contains("1 passed"),
+        "{test} in its own process: {}\n{stdout}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn devices_are_found_and_asked() {
+    let variables = [("SOFTWARE_GPU_MODEL", "a100,t4")];
+    on_the_software_device("devices_are_found_and_asked", &variables, || {
+        let contexts = [0, 1].map(|ordinal| CudaContext::new(ordinal).unwrap());
+        assert_eq!(CudaContext::device_count(), Ok(2));
+        let capability = contexts.each_ref().map(|c| c.compute_capability().unwrap());
+        assert_eq!(capability, [(8, 0), (7, 5)]);
+        assert_eq!(contexts[1].name().unwrap(), "Software GPU (T4)");
+        assert_ne!(
+            contexts[0].uuid().unwrap().bytes,
+            contexts[1].uuid().unwrap().bytes
+        );
+        let warp = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_WARP_SIZE;
+        assert_eq!(contexts[0].attribute(warp), Ok(32));
+        let (free, total) = contexts[0].mem_get_info().unwrap();
+        assert!(free <= total && total == contexts[0].total_mem().unwrap());
+        let absent = CudaContext::new(2).unwrap_err();
+        assert_eq!(absent.0, cudaError_enum::CUDA_ERROR_INVALID_DEVICE);
+    });
+}
+
+#[test]
+fn memory_is_allocated_set_and_copied() {
+    on_the_software_device("memory_is_allocated_set_and_copied", &[], || {
+        let context = CudaContext::new(0).unwrap();
+        let stream = context.default_stream();
+        assert!(context.has_async_alloc());
+        let mut zeros: CudaSlice<u16> = stream.alloc_zeros(333).unwrap();
+        assert_eq!(stream.clone_dtoh(&zeros).unwrap(), vec![0; 333]);
+        let data: Vec<u16> = (0..333).collect();
+        let there = stream.clone_htod(&data).unwrap();
+        stream.memcpy_dtod(&there, &mut zeros).unwrap();
+        assert_eq!(stream.clone_dtoh(&zeros).unwrap(), data);
+        let view = zeros.slice(100..200);
+        assert_eq!(stream.clone_dtoh(&view).unwrap(), data[100..200]);
+        // SAFETY: written before it is read.
+        let mut pinned = unsafe { context.alloc_pinned::<u16>(333) }.unwrap();
+        stream.memcpy_dtoh(&zeros, &mut pinned).unwrap();
+        assert_eq!(pinned.as_slice().unwrap(), data);
+    });
+}
+
+fn add(stream: &Arc<CudaStream>, add: &CudaFunction, x: &CudaSlice<f32>, z: &mut CudaSlice<f32>) {
+    let n = x.len() as u32;
+    let mut builder = stream.launch_builder(add);
+    builder.arg(x).arg(x).arg(z).arg(&n);
+    // SAFETY: the parameters are the kernel's, and the buffers have n elements.
+    unsafe { builder.launch(LaunchConfig::for_num_elems(n)) }.unwrap();
+}
+
+#[test]
+fn kernels_run_on_two_streams_between_events() {
+    let name = "kernels_run_on_two_streams_between_events";
+    on_the_software_device(name, &[], || {
+        let context = CudaContext::new(0).unwrap();
+        let module = context.load_module(Ptx::from_src(KERNELS)).unwrap();
+        let kernel = module.load_function("vector_add").unwrap();
+        assert_eq!(kernel.max_threads_per_block(), Ok(1024));
+        let one = context.new_stream().unwrap();
+        let two = one.fork().unwrap();
+        let timed = Some(CUevent_flags::CU_EVENT_DEFAULT);
+        let start = one.record_event(timed).unwrap();
+
+        let host: Vec<f32> = (0..5000).map(|i| i as f32).collect();
+        let x = one.clone_htod(&host).unwrap();
+        let mut doubled = one.alloc_zeros(host.len()).unwrap();
+        add(&one, &kernel, &x, &mut doubled);
+        let end = one.record_event(timed).unwrap();
+        two.wait(&end).unwrap();
+        let mut fourfold = two.alloc_zeros(host.len()).unwrap();
+        add(&two, &kernel, &doubled, &mut fourfold);
+        two.synchronize().unwrap();
+
+        let back = two.clone_dtoh(&fourfold).unwrap();
+        assert!(
+            back.iter().zip(&host).all(|(b, h)| *b == 4.0 * h),
+            "{back:?}"
+        );
+        assert!(end.is_complete());
+        assert!(start.elapsed_ms(&end).unwrap() > 0.0);
+        context.synchronize().unwrap();
+        assert_eq!(context.check_err(), Ok(()));
+    });
+}
+
+#[test]
+fn what_fails_fails_as_on_a_real_device() {
+    on_the_software_device("what_fails_fails_as_on_a_real_device", &[], || {
+        let context = CudaContext::new(0).unwrap();
+        let stream = context.default_stream();
+        let broken = context.load_module(Ptx::from_src(".version 6.3\n.target sm_75\nnonsense"));
+        assert_eq!(
+            broken.unwrap_err().0,
+            cudaError_enum::CUDA_ERROR_INVALID_PTX
+        );
+        let module = context.load_module(Ptx::from_src(KERNELS)).unwrap();
+        let absent = module.load_function("absent").unwrap_err();
+        assert_eq!(absent.0, cudaError_enum::CUDA_ERROR_NOT_FOUND);
+        let poke = module.load_function("poke").unwrap();
+        let there = stream.alloc_zeros::<u32>(4).unwrap();
+        let mut builder = stream.launch_builder(&poke);
+        builder.arg(&8_u64).arg(&1_u32);
+        // SAFETY: where it writes is what the software device checks.
+        let got = unsafe { builder.launch(LaunchConfig::for_num_elems(1)) }.unwrap_err();
+        assert_eq!(got.0, cudaError_enum::CUDA_ERROR_ILLEGAL_ADDRESS);
+        assert_eq!(
+            got.error_name().unwrap().to_str(),
+            Ok("CUDA_ERROR_ILLEGAL_ADDRESS")
+        );
+        let after = stream.clone_dtoh(&there).unwrap_err();
+        assert_eq!(after.0, cudaError_enum::CUDA_ERROR_ILLEGAL_ADDRESS);
+    });
+}

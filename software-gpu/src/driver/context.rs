@@ -10,7 +10,7 @@ use super::error::{Code, Outcome};
 use super::ffi::{lock, put, put_if_wanted};
 use super::handles::{Handle, Registry, fresh};
 use super::platform::{self, Device};
-use super::{event, module, stream};
+use super::{event, module, report, stream};
 
 /// A context, primary or created.
 pub(super) struct Context {
@@ -19,8 +19,8 @@ pub(super) struct Context {
     is_primary: bool,
     alive: AtomicBool,
     flags: AtomicU32,
-    /// The `CUresult` of the fault that this context was lost by; 0 while it is well.
-    lost: AtomicU32,
+    /// The fault that this context was lost by, and its words.
+    lost: Mutex<Option<(Code, String)>>,
     settings: Mutex<Settings>,
     /// Device memory that goes with the context.
     allocations: Mutex<BTreeSet<u64>>,
@@ -49,7 +49,7 @@ impl Context {
             is_primary,
             alive: AtomicBool::new(!is_primary),
             flags: AtomicU32::new(flags),
-            lost: AtomicU32::new(0),
+            lost: Mutex::default(),
             settings: Mutex::new(Settings {
                 limits: DEFAULT_LIMITS,
                 cache_config: 0,
@@ -71,15 +71,19 @@ impl Context {
     }
 
     /// Loses the context: every later call in it gives this code.
-    pub fn lose(&self, code: Code) {
-        self.lost.store(code.0, Ordering::SeqCst);
+    pub fn lose(&self, code: Code, words: &str) {
+        *lock(&self.lost) = Some((code, words.to_owned()));
     }
 
     /// The context, if it can still be worked in.
     pub fn well(self: Arc<Context>) -> Outcome<Arc<Context>> {
-        match self.lost.load(Ordering::SeqCst) {
-            0 => Ok(self),
-            code => Err(Code(code)),
+        let lost = lock(&self.lost).clone();
+        match lost {
+            None => Ok(self),
+            Some((code, words)) => {
+                report::remember(words);
+                Err(code)
+            }
         }
     }
 
@@ -98,7 +102,7 @@ impl Context {
             // One that was freed already, by whatever context, is no longer there: fine.
             let _ = gpu.free(address);
         }
-        self.lost.store(0, Ordering::SeqCst);
+        *lock(&self.lost) = None;
     }
 }
 

@@ -153,11 +153,11 @@ pub(super) unsafe fn cuLaunchKernel(
     let Err(fault) = launched else {
         return Ok(());
     };
-    let code = Code::from(&*fault);
+    let (code, words) = (Code::from(&*fault), fault.to_string());
     if fault.kind.is_sticky() {
-        context.lose(code);
+        context.lose(code, &words);
     }
-    report::say(&fault.to_string());
-    report::remember(fault.to_string());
+    report::say(&words);
+    report::remember(words);
     Err(code)
 }
