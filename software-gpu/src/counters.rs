@@ -11,11 +11,14 @@ pub struct Counters {
     pub warp_instructions: u64,
     /// Instructions times lanes that took part.
     pub lane_instructions: u64,
+    /// Warps that came to a barrier.
+    pub barriers: u64,
 }
 
 impl AddAssign<&Counters> for Counters {
     fn add_assign(&mut self, other: &Counters) {
         self.warp_instructions += other.warp_instructions;
         self.lane_instructions += other.lane_instructions;
+        self.barriers += other.barriers;
     }
 }

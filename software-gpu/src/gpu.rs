@@ -1,5 +1,8 @@
 //! The device: a model, its memory, and launches on it.
 
+use std::sync::Arc;
+
+use crate::checks::Checks;
 use crate::counters::Counters;
 use crate::fault::Fault;
 use crate::memory::{Memory, MemoryError};
@@ -12,7 +15,8 @@ const HOST_LIMIT: u64 = 8 << 30;
 /// A device. It is shared by `Arc`: every method takes `&self`.
 pub struct Gpu {
     model: Model,
-    memory: Memory,
+    memory: Arc<Memory>,
+    checks: Checks,
 }
 
 /// How many threads a launch has.
@@ -27,10 +31,28 @@ pub struct LaunchConfig {
 }
 
 impl Gpu {
-    /// A device of that model with empty memory.
+    /// A device of that model with empty memory. `SOFTWARE_GPU_CHECKS` says what it checks.
     pub fn new(model: Model) -> Gpu {
-        let memory = Memory::new(model.memory_bytes, HOST_LIMIT);
-        Gpu { model, memory }
+        Gpu::with_checks(model, Checks::from_environment())
+    }
+
+    /// A device of that model with empty memory that makes these checks.
+    pub fn with_checks(model: Model, checks: Checks) -> Gpu {
+        let memory = Arc::new(Memory::new(model.memory_bytes, HOST_LIMIT));
+        Gpu {
+            model,
+            memory,
+            checks,
+        }
+    }
+
+    /// What the device checks.
+    pub fn checks(&self) -> Checks {
+        self.checks
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// What the device says about itself.
@@ -112,6 +134,6 @@ impl Gpu {
         config: &LaunchConfig,
         params: &[u8],
     ) -> Result<Counters, Fault> {
-        crate::exec::launch(self, kernel, config, params)
+        crate::exec::launch(self, kernel, config, params).map_err(|fault| *fault)
     }
 }

@@ -5,15 +5,20 @@
 //! the PTX, the block, the thread and the address.
 #![warn(missing_docs)]
 
+mod checks;
 mod counters;
 pub mod driver;
 mod exec;
 mod fault;
 mod gpu;
+mod load;
 mod memory;
 mod model;
 mod module;
+mod program;
+mod ptx;
 
+pub use checks::Checks;
 pub use counters::Counters;
 pub use fault::{Fault, FaultKind, Site};
 pub use gpu::{Gpu, LaunchConfig};

@@ -3,13 +3,27 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::Gpu;
+use crate::memory::Memory;
+use crate::model::Model;
+use crate::program::Program;
 
 /// A PTX module, parsed, checked and decoded, with its variables placed in device memory.
 pub struct Module {
-    kernels: BTreeMap<String, Arc<Kernel>>,
-    globals: BTreeMap<String, (u64, u64)>,
+    pub(crate) kernels: BTreeMap<String, Arc<Kernel>>,
+    pub(crate) globals: BTreeMap<String, (u64, u64)>,
+    pub(crate) memory: Arc<Memory>,
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        for (address, _) in self.globals.values() {
+            // A caller that freed a module's variable gets its error there, not here.
+            let _ = self.memory.free(*address);
+        }
+    }
 }
 
 impl Module {
@@ -17,15 +31,8 @@ impl Module {
     ///
     /// # Errors
     /// What the driver's JIT would say: see [`LoadError`].
-    pub fn load(ptx: &[u8], _gpu: &Gpu) -> Result<Module, LoadError> {
-        let _ = ptx;
-        Err(LoadError {
-            class: LoadErrorClass::InvalidPtx,
-            problems: vec![Problem {
-                line: 1,
-                reason: "no loader yet".into(),
-            }],
-        })
+    pub fn load(ptx: &[u8], gpu: &Gpu) -> Result<Module, LoadError> {
+        crate::load::load(ptx, gpu)
     }
 
     /// The kernel of that name.
@@ -63,6 +70,14 @@ pub struct Kernel {
     pub(crate) local_bytes: u32,
     pub(crate) max_threads: u32,
     pub(crate) registers: u32,
+    /// `.reqntid`
+    pub(crate) required_block: Option<[u32; 3]>,
+    /// Where dynamic shared memory starts: behind the static.
+    pub(crate) dynamic_start: u32,
+    /// Dynamic shared bytes that the caller asked to be allowed.
+    pub(crate) dynamic_allowed: AtomicU32,
+    pub(crate) program: Program,
+    pub(crate) text: Arc<str>,
 }
 
 impl Kernel {
@@ -94,6 +109,36 @@ impl Kernel {
     /// The most threads that a block can have, from `.maxntid`, `.reqntid` and the device.
     pub fn max_threads(&self) -> u32 {
         self.max_threads
+    }
+
+    /// Allows launches with so many bytes of dynamic shared memory, past the 48 KiB that every kernel
+    /// has: `cuFuncSetAttribute` with `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`. What the device
+    /// has is the limit in the end.
+    pub fn allow_dynamic_shared(&self, bytes: u32) {
+        self.dynamic_allowed.store(bytes, Relaxed);
+    }
+
+    /// Bytes of dynamic shared memory that a launch on the model may ask for.
+    pub fn max_dynamic_shared(&self, model: &Model) -> u32 {
+        self.max_shared(model).saturating_sub(self.dynamic_start)
+    }
+
+    /// Bytes of shared memory, static and dynamic, that a block may have.
+    pub(crate) fn max_shared(&self, model: &Model) -> u32 {
+        let asked = self
+            .dynamic_start
+            .saturating_add(self.dynamic_allowed.load(Relaxed));
+        asked.clamp(model.max_shared_per_block, model.max_shared_per_block_optin)
+    }
+
+    /// A line of the PTX, trimmed.
+    pub(crate) fn line(&self, line: u32) -> String {
+        self.text
+            .lines()
+            .nth((line as usize).saturating_sub(1))
+            .unwrap_or("")
+            .trim()
+            .to_string()
     }
 
     /// 32-bit registers of a thread: the most that live at a time, an estimate of what ptxas gives.

@@ -128,6 +128,8 @@ impl AllocationInfo {
 /// A living allocation.
 pub(crate) struct Allocation {
     pub info: AllocationInfo,
+    /// Constant memory: kernels cannot write it.
+    pub read_only: bool,
     pub backing: Backing,
 }
 
@@ -219,6 +221,11 @@ impl Memory {
     }
 
     pub fn alloc(&self, bytes: u64) -> Result<u64, MemoryError> {
+        self.place(bytes, false)
+    }
+
+    /// As [`alloc`](Memory::alloc), for a variable that kernels may not be allowed to write.
+    pub fn place(&self, bytes: u64, read_only: bool) -> Result<u64, MemoryError> {
         if bytes == 0 {
             return Err(MemoryError::Empty);
         }
@@ -251,9 +258,14 @@ impl Memory {
             serial: table.serial,
             freed: false,
         };
-        table
-            .living
-            .insert(base, Arc::new(Allocation { info, backing }));
+        table.living.insert(
+            base,
+            Arc::new(Allocation {
+                info,
+                read_only,
+                backing,
+            }),
+        );
         Ok(base)
     }
 

@@ -1,0 +1,280 @@
+//! A launch: what all its blocks have in common, and their distribution over the host's cores.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+
+use super::block::{Block, Failure};
+use super::scalar::cvt_loaded;
+use super::trouble::{Outcome, Trouble};
+use crate::checks::Checks;
+use crate::counters::Counters;
+use crate::fault::{Fault, FaultKind, Site};
+use crate::gpu::{Gpu, LaunchConfig};
+use crate::memory::Allocation;
+use crate::module::Kernel;
+use crate::program::{Program, Type};
+use crate::ptx::ast::Special;
+
+/// Which vector instructions the host has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Host {
+    pub avx512: bool,
+    pub avx2: bool,
+}
+
+impl Host {
+    #[cfg(target_arch = "x86_64")]
+    fn detect() -> Host {
+        let avx2 = ["avx2", "fma", "f16c", "bmi1", "bmi2", "lzcnt", "popcnt"];
+        debug_assert_eq!(avx2.len(), 7);
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt");
+        let avx512 = avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512cd")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        Host { avx512, avx2 }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn detect() -> Host {
+        Host {
+            avx512: false,
+            avx2: false,
+        }
+    }
+}
+
+/// What all blocks of a launch have in common.
+pub(super) struct Launch<'a> {
+    pub gpu: &'a Gpu,
+    pub kernel: &'a Kernel,
+    pub program: &'a Program,
+    pub checks: Checks,
+    pub host: Host,
+    pub config: LaunchConfig,
+    pub params: &'a [u8],
+    /// Threads of a block.
+    pub threads: u32,
+    pub shared_bytes: u32,
+    pub local_bytes: u32,
+    /// The living allocations, in order of address.
+    pub allocations: Vec<Arc<Allocation>>,
+}
+
+impl<'a> Launch<'a> {
+    pub fn new(
+        gpu: &'a Gpu,
+        kernel: &'a Kernel,
+        config: &LaunchConfig,
+        params: &'a [u8],
+    ) -> Launch<'a> {
+        Launch {
+            gpu,
+            kernel,
+            program: &kernel.program,
+            checks: gpu.checks(),
+            host: Host::detect(),
+            config: *config,
+            params,
+            threads: config.block.iter().product(),
+            shared_bytes: kernel.dynamic_start + config.dynamic_shared,
+            local_bytes: kernel.local_bytes,
+            allocations: gpu.memory().snapshot(),
+        }
+    }
+
+    /// Runs all blocks.
+    pub fn run(&self) -> Result<Counters, Box<Fault>> {
+        let blocks: u64 = self.config.grid.iter().map(|n| u64::from(*n)).product();
+        let workers = (rayon::current_num_threads() as u64).min(blocks);
+        let next = AtomicU64::new(0);
+        // The fault of the lowest block: which one it is depends on the seed alone, not on the host.
+        let failed = Mutex::new(None::<(u64, Box<Fault>)>);
+        let stop = AtomicU64::new(u64::MAX);
+        let counters = (0..workers)
+            .into_par_iter()
+            .map(|_| {
+                let mut block = Block::new(self);
+                loop {
+                    let number = next.fetch_add(1, Relaxed);
+                    if number >= blocks || number > stop.load(Relaxed) {
+                        return block.room.counters;
+                    }
+                    if let Err(failure) = block.run(number) {
+                        let fault = self.fault(number, failure);
+                        stop.fetch_min(number, Relaxed);
+                        let mut failed = failed
+                            .lock()
+                            .unwrap_or_else(|poisoned| poisoned.into_inner());
+                        if failed.as_ref().is_none_or(|(first, _)| number < *first) {
+                            *failed = Some((number, fault));
+                        }
+                        return block.room.counters;
+                    }
+                }
+            })
+            .reduce(Counters::default, |mut all, part| {
+                all += &part;
+                all
+            });
+        match failed
+            .into_inner()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        {
+            Some((_, fault)) => Err(fault),
+            None => Ok(counters),
+        }
+    }
+
+    /// The index of the block of that number: x runs fastest.
+    pub fn block_index(&self, number: u64) -> [u32; 3] {
+        let [x, y, _] = self.config.grid.map(u64::from);
+        [
+            (number % x) as u32,
+            (number / x % y) as u32,
+            (number / x / y) as u32,
+        ]
+    }
+
+    /// The index of a thread of a block.
+    fn thread_index(&self, number: u32) -> [u32; 3] {
+        let [x, y, _] = self.config.block;
+        [number % x, number / x % y, number / x / y]
+    }
+
+    /// A special register that stays the same.
+    pub fn special(&self, special: Special, warp: u32, lane: u32) -> u64 {
+        let warps = self.threads.div_ceil(32);
+        let value = match special {
+            Special::Tid(axis) => self.thread_index(warp * 32 + lane)[axis as usize],
+            Special::Ntid(axis) => self.config.block[axis as usize],
+            Special::Nctaid(axis) => self.config.grid[axis as usize],
+            // Filled in for each block.
+            Special::Ctaid(_) => 0,
+            Special::LaneId => lane,
+            Special::WarpId => warp,
+            Special::NWarpId => warps,
+            Special::SmId => 0,
+            Special::NSmId => self.gpu.model().sm_count,
+            Special::GridId => 1,
+            Special::LaneMaskEq => 1 << lane,
+            Special::LaneMaskLt => (1 << lane) - 1,
+            Special::LaneMaskLe => (1u64 << (lane + 1)).wrapping_sub(1) as u32,
+            Special::LaneMaskGt => !((1u64 << (lane + 1)).wrapping_sub(1) as u32),
+            Special::LaneMaskGe => !((1 << lane) - 1),
+            Special::DynamicSharedSize => self.config.dynamic_shared,
+            Special::TotalSharedSize => self.shared_bytes,
+            // Read by an instruction of their own.
+            Special::Clock | Special::ClockHi | Special::Clock64 | Special::GlobalTimer => 0,
+        };
+        value.into()
+    }
+
+    /// A value of the parameter buffer.
+    pub fn parameter(&self, offset: u32, ty: Type, bits: u8) -> u64 {
+        let mut bytes = [0; 8];
+        let size = ty.bytes() as usize;
+        bytes[..size].copy_from_slice(&self.params[offset as usize..offset as usize + size]);
+        cvt_loaded(ty, bits, u64::from_le_bytes(bytes))
+    }
+
+    /// The number of the allocation that holds `bytes` bytes at `address`.
+    #[inline(always)]
+    pub fn find(&self, last: &mut usize, address: u64, bytes: u64) -> Option<usize> {
+        if let Some(allocation) = self.allocations.get(*last)
+            && allocation.offset(address, bytes).is_some()
+        {
+            return Some(*last);
+        }
+        let after = self
+            .allocations
+            .partition_point(|allocation| allocation.info.base <= address);
+        let found = after.checked_sub(1)?;
+        self.allocations[found].offset(address, bytes)?;
+        *last = found;
+        Some(found)
+    }
+
+    /// The fault of an access outside every allocation.
+    #[cold]
+    pub fn outside(&self, lane: usize, address: u64, bytes: u64) -> Box<Trouble> {
+        let nearest = self.gpu.memory().nearest(address);
+        let freed =
+            nearest.is_some_and(|info| info.freed && address.wrapping_sub(info.base) < info.size);
+        let kind = if freed {
+            FaultKind::UseAfterFree
+        } else {
+            FaultKind::OutOfBounds
+        };
+        let what = if address < 4096 {
+            ": a null pointer"
+        } else {
+            ""
+        };
+        let mut trouble = Trouble::at(
+            kind,
+            lane,
+            address,
+            format!("an access of {bytes} bytes{what}"),
+        );
+        trouble.allocation = nearest;
+        trouble
+    }
+
+    /// An error if the allocation must not be written.
+    #[inline(always)]
+    pub fn writable(&self, allocation: &Allocation, lane: usize, address: u64) -> Outcome<()> {
+        if !allocation.read_only {
+            return Ok(());
+        }
+        let mut trouble = Trouble::at(
+            FaultKind::ReadOnly,
+            lane,
+            address,
+            "a write to constant memory",
+        );
+        trouble.allocation = Some(allocation.info);
+        Err(trouble)
+    }
+
+    fn site(&self, block: u64, thread: u32, pc: u32) -> Site {
+        let line = self.program.lines[pc as usize];
+        Site {
+            line,
+            text: self.kernel.line(line),
+            block: self.block_index(block),
+            thread: self.thread_index(thread),
+        }
+    }
+
+    /// The fault, with its place.
+    fn fault(&self, block: u64, (warp, pc, trouble): Failure) -> Box<Fault> {
+        let Trouble {
+            kind,
+            lane,
+            address,
+            allocation,
+            detail,
+            other,
+        } = *trouble;
+        Box::new(Fault {
+            kind,
+            kernel: self.kernel.name.clone(),
+            site: self.site(block, warp * 32 + lane, pc),
+            other: other.map(|(pc, thread)| self.site(block, thread, pc)),
+            address,
+            allocation,
+            detail,
+        })
+    }
+}

@@ -1,0 +1,183 @@
+//! What the lanes of a warp do together: shuffles, votes, matches, reductions, warp barriers.
+
+use super::block::Room;
+use super::scalar;
+use super::trouble::{Outcome, Trouble};
+use super::warp::{Warp, lanes};
+use crate::fault::FaultKind;
+use crate::program::{Op, ShuffleMode, VoteMode};
+
+/// Executes the instruction for the lanes of `mask`.
+#[inline(always)]
+pub(super) fn execute(room: &mut Room<'_>, warp: &mut Warp, mask: u32, op: Op) -> Outcome<()> {
+    match op {
+        Op::Shuffle {
+            mode,
+            d,
+            p,
+            a,
+            b,
+            c,
+            mask: members,
+        } => {
+            let members = check(room, warp, mask, members)?;
+            shuffle(warp, mask, members, mode, d, p, [a, b, c])
+        }
+        Op::Vote {
+            mode,
+            d,
+            a,
+            negate,
+            mask: members,
+        } => {
+            let members = check(room, warp, mask, members)?;
+            let votes = (warp.p[a as usize] ^ if negate { u32::MAX } else { 0 }) & members & mask;
+            let of = |value: bool| if value { u32::MAX } else { 0 };
+            let there = members & mask;
+            match mode {
+                VoteMode::Ballot => warp.spread(d, mask, votes),
+                VoteMode::All => warp.set_predicate(d, mask, of(votes == there)),
+                VoteMode::Any => warp.set_predicate(d, mask, of(votes != 0)),
+                VoteMode::Uniform => warp.set_predicate(d, mask, of(votes == 0 || votes == there)),
+            }
+        }
+        Op::Match {
+            all,
+            d,
+            p,
+            a,
+            mask: members,
+        } => {
+            let members = check(room, warp, mask, members)? & mask;
+            for lane in lanes(mask) {
+                let value = warp.read(a, lane);
+                let same = lanes(members).filter(|other| warp.read(a, *other) == value);
+                let same = same.fold(0, |same, other| same | 1 << other);
+                let agreed = same == members;
+                warp.r[d as usize].0[lane] = if all && !agreed { 0 } else { same };
+                if let Some(p) = p {
+                    warp.set_predicate(p, 1 << lane, if agreed { u32::MAX } else { 0 });
+                }
+            }
+        }
+        Op::Redux {
+            op,
+            d,
+            a,
+            mask: members,
+        } => {
+            let members = check(room, warp, mask, members)? & mask;
+            let values = warp.r[a as usize].0;
+            let all = lanes(members).map(|lane| u64::from(values[lane]));
+            let all = all.reduce(|x, y| scalar::arith(op, x, y, y)).unwrap_or(0);
+            warp.spread(d, mask, all as u32);
+        }
+        Op::Elect {
+            d,
+            p,
+            mask: members,
+        } => {
+            let members = check(room, warp, mask, members)?;
+            let leader = (members & mask).trailing_zeros();
+            warp.set_predicate(p, mask, 1 << leader);
+            if let Some(d) = d {
+                warp.spread(d, mask, leader);
+            }
+        }
+        Op::WarpBarrier { mask: members } => {
+            check(room, warp, mask, members)?;
+            warp.syncs += 1;
+        }
+        other => unreachable!("{other:?} is not for lanes together"),
+    }
+    Ok(())
+}
+
+/// The member mask, if it fits the lanes that are here.
+#[inline(always)]
+fn check(room: &Room<'_>, warp: &Warp, mask: u32, members: u16) -> Outcome<u32> {
+    let masks = &warp.r[members as usize].0;
+    let members = masks[mask.trailing_zeros() as usize];
+    if members == mask && lanes(mask).all(|lane| masks[lane] == members) {
+        return Ok(members);
+    }
+    mismatch(room, mask, masks, warp.alive)
+}
+
+/// Says what is wrong with a mask that is not just the lanes that are here, or that it is good enough.
+#[cold]
+fn mismatch(room: &Room<'_>, mask: u32, masks: &[u32; 32], alive: u32) -> Outcome<u32> {
+    let first = masks[mask.trailing_zeros() as usize];
+    for lane in lanes(mask) {
+        let members = masks[lane];
+        let detail = if members != first {
+            format!("lanes name different masks: {first:#010x} and {members:#010x}")
+        } else if members >> lane & 1 == 0 {
+            format!("lane {lane} executes it and is not in its own mask {members:#010x}")
+        } else if members & !mask == 0 || !room.launch.checks.lanes {
+            continue;
+        } else {
+            let absent = (members & !mask).trailing_zeros();
+            let why = if alive >> absent & 1 == 1 {
+                "is elsewhere"
+            } else {
+                "has exited or never was"
+            };
+            format!(
+                "mask {members:#010x} names lane {absent}, which {why}: only {mask:#010x} are here"
+            )
+        };
+        return Err(Trouble::new(FaultKind::AbsentLane, lane, detail));
+    }
+    Ok(first)
+}
+
+#[inline(always)]
+fn shuffle(
+    warp: &mut Warp,
+    mask: u32,
+    members: u32,
+    mode: ShuffleMode,
+    d: u16,
+    p: Option<u16>,
+    [a, b, c]: [u16; 3],
+) {
+    let _ = members;
+    let (a, b, c) = (
+        warp.r[a as usize].0,
+        warp.r[b as usize].0,
+        warp.r[c as usize].0,
+    );
+    let mut valid = 0;
+    let mut out = [0; 32];
+    for lane in 0..32u32 {
+        let (b, c) = (b[lane as usize] & 31, c[lane as usize]);
+        // The lanes of a segment differ in the bits outside its mask; the clamp is within it.
+        let (clamp, segment) = (c & 31, c >> 8 & 31);
+        let last = (lane & segment) | (clamp & !segment);
+        let first = lane & segment;
+        let (from, inside) = match mode {
+            ShuffleMode::Up => (lane.wrapping_sub(b), lane as i32 - b as i32 >= last as i32),
+            ShuffleMode::Down => (lane + b, lane + b <= last),
+            ShuffleMode::Xor => (lane ^ b, lane ^ b <= last),
+            ShuffleMode::Index => {
+                let from = first | (b & !segment);
+                (from, from <= last)
+            }
+        };
+        let from = if inside { from & 31 } else { lane };
+        valid |= u32::from(inside) << lane;
+        out[lane as usize] = a[from as usize];
+    }
+    let target = &mut warp.r[d as usize].0;
+    for lane in 0..32 {
+        target[lane] = if mask >> lane & 1 != 0 {
+            out[lane]
+        } else {
+            target[lane]
+        };
+    }
+    if let Some(p) = p {
+        warp.set_predicate(p, mask, valid);
+    }
+}

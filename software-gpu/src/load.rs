@@ -1,0 +1,320 @@
+//! Loading a module: parse, hold it against the device, place the variables, decode the kernels.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use crate::gpu::Gpu;
+use crate::memory::Memory;
+use crate::model::Model;
+use crate::module::{Kernel, LoadError, LoadErrorClass, Module, Param, Problem};
+use crate::program::{Placement, decode};
+use crate::ptx::ast::{self, Base, Operand, Space, VarRef, Variable};
+use crate::ptx::{self, SyntaxError};
+
+/// Bytes of shared and of local memory that a kernel can declare; a launch is held against the device.
+const MAX_DECLARED: u64 = 1 << 24;
+
+pub(crate) fn load(bytes: &[u8], gpu: &Gpu) -> Result<Module, LoadError> {
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    let text = match std::str::from_utf8(&bytes[..end]) {
+        Ok(text) => text,
+        Err(error) => {
+            let line = bytes[..error.valid_up_to()]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count() as u32
+                + 1;
+            let reason = "the text is not UTF-8: is this a cubin or another binary?".into();
+            return Err(LoadError {
+                class: LoadErrorClass::InvalidPtx,
+                problems: vec![Problem { line, reason }],
+            });
+        }
+    };
+    let fail = |errors: Vec<SyntaxError>| invalid(text, errors);
+    // The version first: newer PTX may not parse.
+    let parsed = ptx::parse(text);
+    let module = parsed.map_err(|error| fail(vec![error]))?;
+    supported(&module, gpu.model())?;
+    let mut loaded = Module {
+        kernels: BTreeMap::new(),
+        globals: BTreeMap::new(),
+        memory: gpu.memory().clone(),
+    };
+    let addresses = place_globals(&module, &mut loaded.globals, gpu.memory()).map_err(
+        |problem| match problem {
+            Unplaced::Memory(line, reason) => LoadError {
+                class: LoadErrorClass::OutOfMemory,
+                problems: vec![Problem { line, reason }],
+            },
+            Unplaced::Text(error) => fail(vec![error]),
+        },
+    )?;
+    let shared_text: Arc<str> = text.into();
+    let mut errors = Vec::new();
+    for entry in &module.entries {
+        match kernel(&module, entry, &addresses, gpu.model(), &shared_text) {
+            Ok(kernel) => {
+                loaded
+                    .kernels
+                    .insert(entry.name.to_string(), Arc::new(kernel));
+            }
+            Err(mut more) => errors.append(&mut more),
+        }
+    }
+    if errors.is_empty() {
+        Ok(loaded)
+    } else {
+        Err(fail(errors))
+    }
+}
+
+/// Errors in the text, each with its line's text.
+fn invalid(text: &str, errors: Vec<SyntaxError>) -> LoadError {
+    // Enough to see what is wrong; a text of another language would give one a line.
+    const MOST: usize = 100;
+    let mut problems: Vec<Problem> = errors
+        .into_iter()
+        .take(MOST)
+        .map(|SyntaxError { line, reason }| {
+            let source = text
+                .lines()
+                .nth((line as usize).saturating_sub(1))
+                .unwrap_or("")
+                .trim();
+            let source: String = source.chars().take(200).collect();
+            Problem {
+                line,
+                reason: format!("{reason}: `{source}`"),
+            }
+        })
+        .collect();
+    problems.sort_by_key(|problem| problem.line);
+    LoadError {
+        class: LoadErrorClass::InvalidPtx,
+        problems,
+    }
+}
+
+/// An error unless the device runs the module's version and target.
+fn supported(module: &ast::Module<'_>, model: &Model) -> Result<(), LoadError> {
+    let (major, minor) = module.version;
+    let (most_major, most_minor) = model.ptx_version_max;
+    if module.version > model.ptx_version_max {
+        let reason = format!(
+            "PTX version {major}.{minor}; {} knows up to {most_major}.{most_minor}",
+            model.name
+        );
+        let problems = vec![Problem {
+            line: module.version_line,
+            reason,
+        }];
+        return Err(LoadError {
+            class: LoadErrorClass::UnsupportedVersion,
+            problems,
+        });
+    }
+    let (cc_major, cc_minor) = model.compute_capability;
+    let (have, want) = (cc_major * 10 + cc_minor, module.target);
+    let runs = match module.target_suffix {
+        Some('a') => have == want,
+        Some(_) => have >= want && have / 10 == want / 10,
+        None => have >= want,
+    };
+    if !runs {
+        let suffix = module.target_suffix.map_or(String::new(), String::from);
+        let reason = format!("target sm_{want}{suffix}; {} is sm_{have}", model.name);
+        let problems = vec![Problem {
+            line: module.target_line,
+            reason,
+        }];
+        return Err(LoadError {
+            class: LoadErrorClass::NoKernelImage,
+            problems,
+        });
+    }
+    Ok(())
+}
+
+/// Why a variable has no place.
+enum Unplaced {
+    Memory(u32, String),
+    Text(SyntaxError),
+}
+
+/// Puts the variables of global and constant memory in memory. Their addresses, by number.
+fn place_globals(
+    module: &ast::Module<'_>,
+    globals: &mut BTreeMap<String, (u64, u64)>,
+    memory: &Memory,
+) -> Result<Vec<Option<u64>>, Unplaced> {
+    let mut addresses = Vec::new();
+    for variable in &module.variables {
+        if !matches!(variable.space, Space::Global | Space::Const) {
+            addresses.push(None);
+            continue;
+        }
+        let none =
+            |error: crate::memory::MemoryError| Unplaced::Memory(variable.line, error.to_string());
+        let address = memory
+            .place(variable.size, variable.space == Space::Const)
+            .map_err(none)?;
+        globals.insert(variable.name.to_string(), (address, variable.size));
+        // What has no initialiser is zero.
+        memory.fill(address, &[0], variable.size).map_err(none)?;
+        memory.write(address, &variable.init).map_err(none)?;
+        addresses.push(Some(address));
+    }
+    for (variable, address) in module.variables.iter().zip(&addresses) {
+        for relocation in &variable.relocations {
+            let target = addresses[relocation.variable];
+            let (Some(address), Some(target)) = (address, target) else {
+                let reason =
+                    "an initialiser names a variable that has no address before the launch".into();
+                return Err(Unplaced::Text(SyntaxError {
+                    line: relocation.line,
+                    reason,
+                }));
+            };
+            let value = target.wrapping_add_signed(relocation.addend);
+            let none = |error: crate::memory::MemoryError| {
+                Unplaced::Memory(variable.line, error.to_string())
+            };
+            memory
+                .write(address + relocation.at, &value.to_le_bytes())
+                .map_err(none)?;
+        }
+    }
+    Ok(addresses)
+}
+
+/// Variables one behind the other.
+#[derive(Default)]
+struct Layout {
+    end: u64,
+    align: u32,
+}
+
+impl Layout {
+    fn add(&mut self, variable: &Variable<'_>) -> Result<u64, SyntaxError> {
+        let at = self.end.next_multiple_of(variable.align.into());
+        self.end = at + variable.size;
+        self.align = self.align.max(variable.align);
+        if self.end > MAX_DECLARED {
+            let reason = format!(
+                "`{}` ends at byte {}, allowed are {MAX_DECLARED}",
+                variable.name, self.end
+            );
+            return Err(SyntaxError {
+                line: variable.line,
+                reason,
+            });
+        }
+        Ok(at)
+    }
+}
+
+fn kernel(
+    module: &ast::Module<'_>,
+    entry: &ast::Entry<'_>,
+    globals: &[Option<u64>],
+    model: &Model,
+    text: &Arc<str>,
+) -> Result<Kernel, Vec<SyntaxError>> {
+    let used = used_variables(entry);
+    let (mut shared, mut local) = (Layout::default(), Layout::default());
+    let mut places = Placement {
+        module: vec![0; module.variables.len()],
+        entry: Vec::new(),
+    };
+    for (id, variable) in module.variables.iter().enumerate() {
+        if let Some(address) = globals[id] {
+            places.module[id] = address;
+        } else if !variable.is_extern && used.contains(&id) {
+            places.module[id] = shared.add(variable).map_err(|error| vec![error])?;
+        }
+    }
+    for variable in &entry.variables {
+        let layout = if variable.space == Space::Local {
+            &mut local
+        } else {
+            &mut shared
+        };
+        places
+            .entry
+            .push(layout.add(variable).map_err(|error| vec![error])?);
+    }
+    // All dynamic arrays start behind the static ones, at the strictest alignment.
+    let dynamic: Vec<_> = (0..module.variables.len())
+        .filter(|id| module.variables[*id].is_extern && used.contains(id))
+        .collect();
+    let align = dynamic
+        .iter()
+        .map(|id| module.variables[*id].align)
+        .max()
+        .unwrap_or(1)
+        .max(16);
+    let dynamic_start = if dynamic.is_empty() {
+        shared.end
+    } else {
+        shared.end.next_multiple_of(align.into())
+    };
+    for id in dynamic {
+        places.module[id] = dynamic_start;
+    }
+    let program = decode(entry, &places)?;
+    let limit = entry
+        .max_ntid
+        .or(entry.req_ntid)
+        .map_or(u32::MAX, |n| n.iter().fold(1, |a, b| a.saturating_mul(*b)));
+    Ok(Kernel {
+        name: entry.name.to_string(),
+        params: entry
+            .params
+            .iter()
+            .map(|param| Param {
+                offset: param.offset,
+                size: param.size,
+                align: param.align,
+            })
+            .collect(),
+        static_shared_bytes: shared.end as u32,
+        local_bytes: local.end.next_multiple_of(local.align.max(8).into()) as u32,
+        max_threads: limit.min(model.max_threads_per_block),
+        registers: 16,
+        required_block: entry.req_ntid,
+        dynamic_start: dynamic_start as u32,
+        dynamic_allowed: AtomicU32::new(0),
+        program,
+        text: text.clone(),
+    })
+}
+
+/// The module's variables that the entry names.
+fn used_variables(entry: &ast::Entry<'_>) -> BTreeSet<usize> {
+    fn visit(operand: &Operand, out: &mut BTreeSet<usize>) {
+        match operand {
+            Operand::Variable(VarRef::Module(id), _) => {
+                out.insert(*id);
+            }
+            Operand::Address(address) => {
+                if let Base::Variable(VarRef::Module(id)) = address.base {
+                    out.insert(id);
+                }
+            }
+            Operand::Vector(parts) => parts.iter().for_each(|part| visit(part, out)),
+            _ => {}
+        }
+    }
+    let mut out = BTreeSet::new();
+    entry
+        .code
+        .iter()
+        .flat_map(|instruction| &instruction.operands)
+        .for_each(|operand| visit(operand, &mut out));
+    out
+}

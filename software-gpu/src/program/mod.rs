@@ -1,0 +1,308 @@
+//! A kernel as a compact program: what the executor runs.
+//!
+//! Decoding does once all that can be done once. Registers become slots of three files, by width:
+//! predicates (a bit a lane), 32-bit (16-bit values live there, the upper half zero) and 64-bit.
+//! Immediates, special registers and parameters become slots that are filled when a block starts, so
+//! that an instruction has nothing but slots for operands. Branches know where their lanes meet again.
+
+mod arith;
+mod cfg;
+mod control;
+mod convert;
+mod decode;
+mod memory;
+mod names;
+mod slots;
+
+use crate::ptx::ast::{Space, Special};
+
+pub(crate) use decode::decode;
+pub(crate) use memory::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
+pub(crate) use names::{Arith, Class, Compare, Kind, Logic, Permute, Rounding, Test, Type};
+pub(crate) use slots::Placement;
+
+/// Where a branch has no place to meet again before the end.
+pub(crate) const NEVER: u32 = u32::MAX;
+
+/// A decoded kernel.
+#[derive(Debug, Default)]
+pub(crate) struct Program {
+    pub code: Vec<Instruction>,
+    /// Line of the PTX of each instruction.
+    pub lines: Vec<u32>,
+    /// Memory instructions' operands.
+    pub accesses: Vec<Access>,
+    /// `brx.idx`'s targets.
+    pub tables: Vec<Vec<u32>>,
+    /// The parts of registers that are packed and unpacked, low first.
+    pub parts: Vec<Vec<Option<Slot>>>,
+    /// Slots of the predicate, the 32-bit and the 64-bit file.
+    pub slots: [u16; 3],
+    /// What slots hold when a block starts.
+    pub initial: Vec<(Slot, Initial)>,
+}
+
+/// A register slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Slot {
+    pub class: Class,
+    pub index: u16,
+}
+
+/// What a slot holds when a block starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Initial {
+    Constant(u64),
+    Special(Special),
+    /// Bytes of the parameter buffer, as that type, extended to a register of `bits`.
+    Param {
+        offset: u32,
+        ty: Type,
+        bits: u8,
+    },
+}
+
+/// An instruction with the predicate that it runs under.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instruction {
+    pub op: Op,
+    pub guard: Guard,
+}
+
+/// The predicate that an instruction runs under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    Always,
+    If(u16),
+    Unless(u16),
+}
+
+/// What an instruction does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Op {
+    /// Copies a slot to one of the same class.
+    MovP {
+        d: u16,
+        a: u16,
+    },
+    Mov32 {
+        d: u16,
+        a: u16,
+    },
+    Mov64 {
+        d: u16,
+        a: u16,
+    },
+    /// d = op(a, b, c); operands that the operation lacks repeat another.
+    Arith {
+        op: Arith,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        c: Slot,
+    },
+    /// d = p ? a : b
+    Select {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        p: u16,
+    },
+    /// d = (a compare b) logic p, and q = !(a compare b) logic p.
+    Setp {
+        compare: Compare,
+        ty: Type,
+        ftz: bool,
+        a: Slot,
+        b: Slot,
+        d: u16,
+        q: Option<u16>,
+        logic: Option<(Logic, u16, bool)>,
+    },
+    /// d = a logic b on predicates.
+    LogicP {
+        logic: Logic,
+        d: u16,
+        a: u16,
+        b: u16,
+    },
+    NotP {
+        d: u16,
+        a: u16,
+    },
+    /// A register from its parts, low first, and the reverse. The parts are in `parts`.
+    Pack {
+        d: Slot,
+        parts: u32,
+        bits: u8,
+    },
+    Unpack {
+        a: Slot,
+        parts: u32,
+        bits: u8,
+    },
+    Load {
+        access: u32,
+    },
+    Store {
+        access: u32,
+    },
+    Atomic {
+        access: u32,
+    },
+    /// A special register that changes.
+    ReadSpecial {
+        special: Special,
+        d: Slot,
+    },
+    Shuffle {
+        mode: ShuffleMode,
+        d: u16,
+        p: Option<u16>,
+        a: u16,
+        b: u16,
+        c: u16,
+        mask: u16,
+    },
+    Vote {
+        mode: VoteMode,
+        d: u16,
+        a: u16,
+        negate: bool,
+        mask: u16,
+    },
+    Match {
+        all: bool,
+        d: u16,
+        p: Option<u16>,
+        a: Slot,
+        mask: u16,
+    },
+    Redux {
+        op: Arith,
+        d: u16,
+        a: u16,
+        mask: u16,
+    },
+    ActiveMask {
+        d: u16,
+    },
+    Elect {
+        d: Option<u16>,
+        p: u16,
+        mask: u16,
+    },
+    WarpBarrier {
+        mask: u16,
+    },
+    /// A barrier of the block; `count` threads, or all.
+    Barrier {
+        id: u16,
+        count: Option<u16>,
+        aligned: bool,
+        kind: BarrierKind,
+    },
+    /// Orders memory; nothing to do here, where every access is done in order.
+    Fence,
+    Branch {
+        target: u32,
+        meet: u32,
+    },
+    BranchTable {
+        index: u16,
+        table: u32,
+        meet: u32,
+    },
+    Exit,
+    Trap,
+    Nop,
+}
+
+/// What a barrier does besides waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BarrierKind {
+    Wait,
+    Arrive,
+    /// d = how many threads have p.
+    Count {
+        d: u16,
+        p: u16,
+        negate: bool,
+    },
+    /// d = p of all, or of any.
+    All {
+        d: u16,
+        p: u16,
+        negate: bool,
+    },
+    Any {
+        d: u16,
+        p: u16,
+        negate: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShuffleMode {
+    Up,
+    Down,
+    Xor,
+    Index,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VoteMode {
+    All,
+    Any,
+    Uniform,
+    Ballot,
+}
+
+/// A memory instruction's operands.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    pub space: Space,
+    /// The slot of the address's base.
+    pub base: Slot,
+    pub offset: i64,
+    /// The type of an element.
+    pub ty: Type,
+    /// The registers, an element each: where a load goes, what a store or atomic takes. `None` for `_`.
+    pub data: Vec<Option<Slot>>,
+    /// Bits of each of those registers: a load extends to them.
+    pub bits: u8,
+    /// An atomic's operation.
+    pub atomic: Option<Atomic>,
+    /// True for accesses that may meet others' without a race: volatile, relaxed, acquire, release.
+    pub strong: bool,
+    /// True for `ld.global.nc`: what it reads must not be written by the launch.
+    pub read_only: bool,
+}
+
+impl Access {
+    /// Bytes that a lane touches.
+    pub fn bytes(&self) -> u32 {
+        self.ty.bytes() * self.data.len() as u32
+    }
+}
+
+/// An atomic's operation, and where the old value goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Atomic {
+    pub op: AtomicOp,
+    /// One register per element; empty for `red`.
+    pub old: Vec<Option<Slot>>,
+    /// The new value of a compare-and-swap, whose `data` is what is compared with.
+    pub swap: Option<Slot>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtomicOp {
+    Arith(Arith),
+    Exchange,
+    CompareSwap,
+    /// old >= b ? 0 : old + 1
+    Increment,
+    /// old == 0 or old > b ? b : old - 1
+    Decrement,
+}
