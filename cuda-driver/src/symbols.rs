@@ -65,14 +65,11 @@ macro_rules! forward {
         #[allow(clippy::too_many_arguments)]
         pub unsafe extern "C" fn $name($($arg: $type),*) -> u32 {
             static TWIN: Twin = Twin::new(concat!(stringify!($name), "\0"));
+            type Function = unsafe extern "C" fn($($type),*) -> u32;
             match TWIN.find(software_gpu::driver::$name as *const ()) {
-                Ok(twin) => {
-                    // SAFETY: the function of this name in any CUDA driver has this type.
-                    let twin: unsafe extern "C" fn($($type),*) -> u32 =
-                        unsafe { std::mem::transmute(twin) };
-                    // SAFETY: passed on unchanged.
-                    unsafe { twin($($arg),*) }
-                }
+                // SAFETY: the function of this name has this type in any CUDA driver, and gets what
+                // the caller passes.
+                Ok(twin) => unsafe { std::mem::transmute::<*const (), Function>(twin)($($arg),*) },
                 Err(code) => code,
             }
         }

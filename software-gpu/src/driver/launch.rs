@@ -161,3 +161,65 @@ pub(super) unsafe fn cuLaunchKernel(
     report::remember(words);
     Err(code)
 }
+
+/// `CUlaunchConfig`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ExtendedConfig {
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared_bytes: u32,
+    stream: usize,
+    attributes: *const Attribute,
+    n_attributes: u32,
+}
+
+/// `CUlaunchAttribute`: what it is, and a value of up to 64 bytes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Attribute {
+    id: u32,
+    padding: u32,
+    value: [u64; 8],
+}
+
+const _: () = assert!(size_of::<ExtendedConfig>() == 56 && size_of::<Attribute>() == 72);
+
+/// Attributes that change nothing where work is done at its call: none, cache hints, synchronisation
+/// policy, programmatic serialisation, priority, memory domains.
+const HINTS: [u32; 8] = [0, 1, 3, 6, 8, 9, 10, 14];
+
+pub(super) unsafe fn cuLaunchKernelEx(
+    config: *const u8,
+    handle: usize,
+    pointers: *mut *mut u8,
+    extra: *mut *mut u8,
+) -> Outcome {
+    if config.is_null() {
+        return Err(Code::INVALID_VALUE);
+    }
+    // SAFETY: not null, and so a `CUlaunchConfig` by the driver API's contract.
+    let config = unsafe { config.cast::<ExtendedConfig>().read_unaligned() };
+    if config.n_attributes > 0 && config.attributes.is_null() {
+        return Err(Code::INVALID_VALUE);
+    }
+    for index in 0..config.n_attributes as usize {
+        // SAFETY: the list has `n_attributes` entries, by the driver API's contract.
+        let attribute = unsafe { config.attributes.add(index).read_unaligned() };
+        if !HINTS.contains(&attribute.id) {
+            report::say(&format!(
+                "launch attribute {} is not supported",
+                attribute.id
+            ));
+            return Err(Code::NOT_SUPPORTED);
+        }
+    }
+    let ([gx, gy, gz], [bx, by, bz]) = (config.grid, config.block);
+    let (shared, stream) = (config.shared_bytes, config.stream);
+    // SAFETY: passed on unchanged.
+    unsafe {
+        cuLaunchKernel(
+            handle, gx, gy, gz, bx, by, bz, shared, stream, pointers, extra,
+        )
+    }
+}

@@ -39,6 +39,8 @@ mod pool;
 mod report;
 mod stream;
 mod supported;
+#[cfg(test)]
+mod tests;
 mod unsupported;
 
 pub use entry::*;

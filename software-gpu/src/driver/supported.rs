@@ -126,6 +126,7 @@ macro_rules! for_each_supported {
         cuFuncSetSharedMemConfig(hfunc: usize, config: u32);
         cuFuncGetModule(hmod: *mut usize, hfunc: usize);
         cuLaunchKernel(f: usize, grid_dim_x: u32, grid_dim_y: u32, grid_dim_z: u32, block_dim_x: u32, block_dim_y: u32, block_dim_z: u32, shared_mem_bytes: u32, h_stream: usize, kernel_params: *mut *mut u8, extra: *mut *mut u8);
+        cuLaunchKernelEx(config: *const u8, f: usize, kernel_params: *mut *mut u8, extra: *mut *mut u8);
         cuLaunchHostFunc(h_stream: usize, callback: *const u8, user_data: *mut u8);
         cuOccupancyMaxActiveBlocksPerMultiprocessor(num_blocks: *mut i32, func: usize, block_size: i32, dynamic_smem_size: usize);
         cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(num_blocks: *mut i32, func: usize, block_size: i32, dynamic_smem_size: usize, flags: u32);

@@ -234,7 +234,6 @@ macro_rules! for_each_unsupported {
         cuProfilerInitialize(config_file: *const u8, output_file: *const u8, output_mode: u32);
         cuMemPrefetchAsync_v2(dev_ptr: u64, count: usize, location: u64, flags: u32, h_stream: usize);
         cuMemAdvise_v2(dev_ptr: u64, count: usize, advice: u32, location: u64);
-        cuLaunchKernelEx(config: *const u8, f: usize, kernel_params: *mut *mut u8, extra: *mut *mut u8);
         cuOccupancyMaxActiveClusters(num_clusters: *mut i32, func: usize, config: *const u8);
         cuOccupancyMaxPotentialClusterSize(cluster_size: *mut i32, func: usize, config: *const u8);
         cuStreamWaitValue32_v2(stream: usize, addr: u64, value: u32, flags: u32);
