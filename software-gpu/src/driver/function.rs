@@ -16,35 +16,20 @@ pub(super) struct Function {
     pub module: Handle,
     pub kernel: Arc<Kernel>,
     name: CString,
-    /// Bytes of dynamic shared memory that a launch may ask for: raised by opting in.
-    max_dynamic_shared: AtomicU32,
     carveout: AtomicU32,
 }
 
 static FUNCTIONS: Registry<Function> = Registry::new();
 
 impl Function {
-    pub fn new(
-        context: Handle,
-        module: Handle,
-        kernel: Arc<Kernel>,
-        name: CString,
-        model: &Model,
-    ) -> Function {
-        let without_asking = model.max_shared_per_block;
-        let dynamic = without_asking.saturating_sub(kernel.static_shared_bytes());
+    pub fn new(context: Handle, module: Handle, kernel: Arc<Kernel>, name: CString) -> Function {
         Function {
             context,
             module,
             kernel,
             name,
-            max_dynamic_shared: AtomicU32::new(dynamic),
             carveout: AtomicU32::new(u32::MAX),
         }
-    }
-
-    pub fn max_dynamic_shared(&self) -> u32 {
-        self.max_dynamic_shared.load(Ordering::SeqCst)
     }
 }
 
@@ -83,7 +68,7 @@ pub(super) unsafe fn cuFuncGetAttribute(out: *mut i32, attribute: u32, handle: u
         3 => kernel.local_bytes(),
         4 => kernel.registers(),
         5 | 6 => 10 * major + minor, // what it was compiled for: this device
-        8 => function.max_dynamic_shared(),
+        8 => kernel.max_dynamic_shared(model),
         9 => function.carveout.load(Ordering::SeqCst),
         10..=15 => 0, // clusters
         _ => return Err(Code::INVALID_VALUE),
@@ -103,7 +88,7 @@ pub(super) fn cuFuncSetAttribute(handle: usize, attribute: u32, value: i32) -> O
             if bytes > most {
                 return Err(Code::INVALID_VALUE);
             }
-            function.max_dynamic_shared.store(bytes, Ordering::SeqCst);
+            function.kernel.allow_dynamic_shared(bytes);
             Ok(())
         }
         9 if (-1..=100).contains(&value) => {

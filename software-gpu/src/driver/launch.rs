@@ -5,10 +5,10 @@
 
 use super::error::{Code, Outcome};
 use super::ffi::bytes;
-use super::function::{self, Function};
+use super::function;
 use super::report;
 use super::stream::to_work_in;
-use crate::{Kernel, LaunchConfig};
+use crate::{Kernel, LaunchConfig, Model};
 
 /// `CU_LAUNCH_PARAM_*`, the markers of the `extra` list.
 const END: usize = 0;
@@ -107,8 +107,8 @@ unsafe fn parameters(
     }
 }
 
-fn check_shared(function: &Function, dynamic: u32) -> Outcome {
-    let allowed = function.max_dynamic_shared();
+fn check_shared(kernel: &Kernel, model: &Model, dynamic: u32) -> Outcome {
+    let allowed = kernel.max_dynamic_shared(model);
     if dynamic <= allowed {
         return Ok(());
     }
@@ -116,7 +116,7 @@ fn check_shared(function: &Function, dynamic: u32) -> Outcome {
         "{dynamic} bytes of dynamic shared memory asked for; allowed are {allowed}, or more after \
          setting CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES"
     );
-    Err(refuse(&function.kernel, Code::INVALID_VALUE, &why))
+    Err(refuse(kernel, Code::INVALID_VALUE, &why))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the driver API has as many")]
@@ -139,7 +139,7 @@ pub(super) unsafe fn cuLaunchKernel(
         return Err(Code::INVALID_HANDLE);
     }
     let kernel = &function.kernel;
-    check_shared(&function, shared_bytes)?;
+    check_shared(kernel, context.device().gpu.model(), shared_bytes)?;
     // SAFETY: the caller passes what the driver API asks for.
     let params = unsafe { parameters(kernel, pointers, extra) }?;
     let config = LaunchConfig {

@@ -218,9 +218,7 @@ pub(super) unsafe fn cuModuleGetFunction(
         Some(function) => *function,
         None => {
             let c_name = CString::new(name).map_err(|_| Code::INVALID_VALUE)?;
-            let device = context::lookup(loaded.context)?.device();
-            let model = device.gpu.model();
-            let function = Function::new(loaded.context, handle, kernel, c_name, model);
+            let function = Function::new(loaded.context, handle, kernel, c_name);
             let function = function::insert(function);
             functions.insert(name.to_owned(), function);
             function
