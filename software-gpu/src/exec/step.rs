@@ -2,7 +2,9 @@
 
 use super::access::{Action, execute};
 use super::block::Room;
-use super::lanes::{arith, compare_lanes, select};
+use super::lanes::{
+    arith, compare_lanes, fast32, fast64, narrow, one32, one64, select, shift64, widen,
+};
 use super::together;
 use super::trouble::{Outcome, Trouble};
 use super::warp::{Warp, lanes};
@@ -130,28 +132,41 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
             }
             Op::Select { d, a, b, p } => select(warp, mask, d, a, b, p),
             Op::MovP { d, a } => warp.set_predicate(d, mask, warp.p[a as usize]),
-            Op::Mov32 { d, a } => {
-                let value = warp.r[a as usize].0;
-                let out = &mut warp.r[d as usize].0;
-                for lane in 0..32 {
-                    out[lane] = if mask >> lane & 1 != 0 {
-                        value[lane]
-                    } else {
-                        out[lane]
-                    };
-                }
+            Op::Mov32 { d, a } => one32(warp, mask, d, a, |a| a),
+            Op::Mov64 { d, a } => one64(warp, mask, d, a, |a| a),
+            Op::Fast32 { op, d, a, b, c } => fast32(warp, mask, op, d, a, b, c),
+            Op::Fast64 { op, d, a, b, c } => fast64(warp, mask, op, d, a, b, c),
+            Op::Shl64 { d, a, b } => {
+                shift64(warp, mask, d, a, b, |a, b| if b > 63 { 0 } else { a << b })
             }
-            Op::Mov64 { d, a } => {
-                let value = warp.d[a as usize].0;
-                let out = &mut warp.d[d as usize].0;
-                for lane in 0..32 {
-                    out[lane] = if mask >> lane & 1 != 0 {
-                        value[lane]
-                    } else {
-                        out[lane]
-                    };
-                }
+            Op::Shr64 { d, a, b } => {
+                shift64(warp, mask, d, a, b, |a, b| if b > 63 { 0 } else { a >> b })
             }
+            Op::MulWide {
+                signed: false,
+                d,
+                a,
+                b,
+            } => {
+                widen(warp, mask, d, a, b, |a, b| u64::from(a) * u64::from(b));
+            }
+            Op::MulWide {
+                signed: true,
+                d,
+                a,
+                b,
+            } => {
+                widen(warp, mask, d, a, b, |a, b| {
+                    (i64::from(a as i32) * i64::from(b as i32)) as u64
+                });
+            }
+            Op::Widen {
+                signed: false,
+                d,
+                a,
+            } => widen(warp, mask, d, a, a, |a, _| a.into()),
+            Op::Widen { signed: true, d, a } => widen(warp, mask, d, a, a, |a, _| a as i32 as u64),
+            Op::Narrow { d, a } => narrow(warp, mask, d, a),
             Op::LogicP { logic, d, a, b } => {
                 let value = logic.of(warp.p[a as usize], warp.p[b as usize]);
                 warp.set_predicate(d, mask, value);

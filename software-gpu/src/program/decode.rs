@@ -4,7 +4,8 @@
 //! error, as is an operand of the wrong kind. Nothing is ignored that could change a result.
 
 use super::cfg;
-use super::names::{Rounding, Type};
+use super::fast::{Fast32, Fast64};
+use super::names::{Arith, Class, Kind, Rounding, Type};
 use super::slots::{Placement, Slots};
 use super::{Guard, Instruction, Op, Program};
 use crate::ptx::ast::{self, Entry, Operand};
@@ -112,11 +113,94 @@ impl<'a> Decoder<'a> {
     }
 
     pub fn emit(&mut self, form: &Form<'_, '_>, op: Op) {
+        let op = faster(op);
         self.program.code.push(Instruction {
             op,
             guard: form.guard,
         });
         self.program.lines.push(form.line);
+    }
+}
+
+/// The vector path of an operation, where it has one.
+fn faster(op: Op) -> Op {
+    let Op::Arith {
+        op: arith,
+        d,
+        a,
+        b,
+        c,
+    } = op
+    else {
+        return op;
+    };
+    let (classes, [d, a, b, c]) = (
+        [d, a, b, c].map(|slot| slot.class),
+        [d, a, b, c].map(|slot| slot.index),
+    );
+    let plain = arith == Arith::plain(arith.kind, arith.ty);
+    match (arith.kind, arith.ty, classes) {
+        (_, _, [Class::R32, Class::R32, Class::R32, Class::R32]) => match Fast32::of(arith) {
+            Some(fast) => Op::Fast32 {
+                op: fast,
+                d,
+                a,
+                b,
+                c,
+            },
+            None => op,
+        },
+        (_, _, [Class::R64, Class::R64, Class::R64, Class::R64]) => match Fast64::of(arith) {
+            Some(fast) => Op::Fast64 {
+                op: fast,
+                d,
+                a,
+                b,
+                c,
+            },
+            None => op,
+        },
+        (Kind::Shl, Type::B64, _) => Op::Shl64 { d, a, b },
+        (Kind::Shr, Type::U64 | Type::B64, _) => Op::Shr64 { d, a, b },
+        (Kind::MulWide, Type::U32 | Type::S32, _) => Op::MulWide {
+            signed: arith.ty == Type::S32,
+            d,
+            a,
+            b,
+        },
+        (
+            Kind::Cvt {
+                from: Type::U32,
+                to: Type::U64 | Type::S64,
+                ..
+            },
+            _,
+            _,
+        ) if plain => Op::Widen {
+            signed: false,
+            d,
+            a,
+        },
+        (
+            Kind::Cvt {
+                from: Type::S32,
+                to: Type::U64 | Type::S64,
+                ..
+            },
+            _,
+            _,
+        ) if plain => Op::Widen { signed: true, d, a },
+        (
+            Kind::Cvt {
+                from: Type::U64 | Type::S64,
+                to: Type::U32 | Type::S32,
+                bits: 32,
+                ..
+            },
+            _,
+            _,
+        ) if plain => Op::Narrow { d, a },
+        _ => op,
     }
 }
 

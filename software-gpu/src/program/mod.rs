@@ -10,6 +10,7 @@ mod cfg;
 mod control;
 mod convert;
 mod decode;
+mod fast;
 mod memory;
 mod names;
 mod slots;
@@ -17,6 +18,7 @@ mod slots;
 use crate::ptx::ast::{Space, Special};
 
 pub(crate) use decode::decode;
+pub(crate) use fast::{Fast32, Fast64, for_each_fast32, for_each_fast64};
 pub(crate) use memory::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
 pub(crate) use names::{Arith, Class, Compare, Kind, Logic, Permute, Rounding, Test, Type};
 pub(crate) use slots::Placement;
@@ -100,6 +102,50 @@ pub(crate) enum Op {
         a: Slot,
         b: Slot,
         c: Slot,
+    },
+    /// The same where the operation has a vector path, its operands all in one file.
+    Fast32 {
+        op: Fast32,
+        d: u16,
+        a: u16,
+        b: u16,
+        c: u16,
+    },
+    Fast64 {
+        op: Fast64,
+        d: u16,
+        a: u16,
+        b: u16,
+        c: u16,
+    },
+    /// d = a << b, a >> b, of 64 bits.
+    Shl64 {
+        d: u16,
+        a: u16,
+        b: u16,
+    },
+    Shr64 {
+        d: u16,
+        a: u16,
+        b: u16,
+    },
+    /// d = a * b, of 32 bits to 64.
+    MulWide {
+        signed: bool,
+        d: u16,
+        a: u16,
+        b: u16,
+    },
+    /// d = a, extended to 64 bits.
+    Widen {
+        signed: bool,
+        d: u16,
+        a: u16,
+    },
+    /// d = the low half of a.
+    Narrow {
+        d: u16,
+        a: u16,
     },
     /// d = p ? a : b
     Select {
