@@ -238,6 +238,13 @@ pub enum Error {
         total: usize,
     },
 
+    /// The host's memory does not suffice.
+    #[error("the host is out of memory: {asked} bytes asked for")]
+    OutOfHostMemory {
+        /// Bytes asked for.
+        asked: usize,
+    },
+
     /// A driver call failed. A device reports a kernel's fault at a later call.
     #[error("{doing} on {device}: {cause}{}", Log(.detail))]
     Cuda {

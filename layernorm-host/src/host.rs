@@ -1,9 +1,16 @@
 //! Host memory of a tensor: a vector of its own element type, so that a caller's `Vec` moves in and
 //! out without a copy.
+//!
+//! Large buffers that are dropped are kept for the next tensor of the same length: fresh pages from the
+//! system cost more than a LayerNorm over them.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use bytemuck::Zeroable;
 use half::{bf16, f16};
 
-use crate::DType;
+use crate::{DType, Error, Result};
 
 #[derive(Debug)]
 pub enum HostBuffer {
@@ -12,13 +19,82 @@ pub enum HostBuffer {
     BF16(Vec<bf16>),
 }
 
+/// Buffers below this are left to the allocator, which is quick for them.
+const MIN_KEPT: usize = 1 << 20;
+
+/// Bytes that are kept at most; the oldest go first.
+const MAX_KEPT: usize = 1 << 30;
+
+static KEPT: Mutex<VecDeque<HostBuffer>> = Mutex::new(VecDeque::new());
+
+/// A vector of zeros, or an error where there is no memory for it.
+pub fn zeros<T: Zeroable>(len: usize) -> Result<Vec<T>> {
+    bytemuck::try_zeroed_vec(len).map_err(|()| Error::OutOfHostMemory {
+        asked: len.saturating_mul(size_of::<T>()),
+    })
+}
+
 impl HostBuffer {
     /// `len` elements, all bytes zero.
-    pub fn zeros(dtype: DType, len: usize) -> Self {
-        match dtype {
-            DType::F32 => HostBuffer::F32(vec![0.0; len]),
-            DType::F16 => HostBuffer::F16(vec![f16::ZERO; len]),
-            DType::BF16 => HostBuffer::BF16(vec![bf16::ZERO; len]),
+    pub fn zeros(dtype: DType, len: usize) -> Result<Self> {
+        Ok(match dtype {
+            DType::F32 => HostBuffer::F32(zeros(len)?),
+            DType::F16 => HostBuffer::F16(zeros(len)?),
+            DType::BF16 => HostBuffer::BF16(zeros(len)?),
+        })
+    }
+
+    /// `len` elements of any content.
+    pub fn any(dtype: DType, len: usize) -> Result<Self> {
+        if len * dtype.size() >= MIN_KEPT {
+            let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+            let fits = |buffer: &HostBuffer| buffer.dtype() == dtype && buffer.len() == len;
+            if let Some(buffer) = kept.iter().rposition(fits).and_then(|i| kept.remove(i)) {
+                return Ok(buffer);
+            }
+        }
+        Self::zeros(dtype, len)
+    }
+
+    /// Drops the buffer, or keeps it for the next tensor.
+    pub fn recycle(self) {
+        let size = self.bytes().len();
+        if !(MIN_KEPT..=MAX_KEPT).contains(&size) {
+            return;
+        }
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total: usize = size
+            + kept
+                .iter()
+                .map(|buffer| buffer.bytes().len())
+                .sum::<usize>();
+        while total > MAX_KEPT {
+            let Some(oldest) = kept.pop_front() else {
+                break;
+            };
+            total -= oldest.bytes().len();
+        }
+        kept.push_back(self);
+    }
+
+    /// Gives all kept memory back to the system.
+    pub fn forget_kept() {
+        KEPT.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn dtype(&self) -> DType {
+        match self {
+            HostBuffer::F32(_) => DType::F32,
+            HostBuffer::F16(_) => DType::F16,
+            HostBuffer::BF16(_) => DType::BF16,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            HostBuffer::F32(data) => data.len(),
+            HostBuffer::F16(data) => data.len(),
+            HostBuffer::BF16(data) => data.len(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```
 //! use layernorm_host::{DType, Device, LayerNorm, Tensor, fast_layernorm};
 //!
-//! let device = Device::auto()?; // the GPU if there is one, else a GPU in software
+//! let device = Device::auto()?; // the GPU if there is one, else the CPU
 //! let layer = LayerNorm::new(&[384], DType::F32, &device)?;
 //! let x = Tensor::zeros(DType::F32, &[4, 20, 384], &device)?;
 //! let y = fast_layernorm(&layer, &x)?;
@@ -25,6 +25,7 @@
 
 #![warn(missing_docs)]
 
+mod cpu;
 mod device;
 mod dtype;
 mod entry;

@@ -1,6 +1,7 @@
 //! A forward or backward pass over tensors, checked: shapes, dtypes, devices, layouts and ownership of the
 //! outputs all agree. Devices run a pass and check nothing again.
 
+use crate::cpu;
 use crate::device::Kind;
 use crate::problem::{Problem, Strides, elements, parameter, rows_of};
 use crate::{DType, Error, Result, Tensor};
@@ -148,6 +149,7 @@ impl ForwardPass<'_> {
     /// Runs the pass on x's device.
     pub fn run(&mut self) -> Result<()> {
         match &self.x.device().kind {
+            Kind::Cpu { .. } => cpu::forward(self),
             Kind::Cuda(device) => device.forward(self),
         }
     }
@@ -220,6 +222,7 @@ impl BackwardPass<'_> {
     /// Runs the pass on x's device.
     pub fn run(&mut self) -> Result<()> {
         match &self.x.device().kind {
+            Kind::Cpu { .. } => cpu::backward(self),
             Kind::Cuda(device) => device.backward(self),
         }
     }

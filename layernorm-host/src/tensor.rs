@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::device::Storage;
-use crate::host::HostBuffer;
+use crate::device::{HostMemory, Kind, Storage};
+use crate::host;
 use crate::problem::{check_span, elements};
 use crate::{DType, Device, Element, Error, Result};
 
@@ -47,6 +47,33 @@ impl Tensor {
         let mut tensor = Self::empty(T::DTYPE, shape, device)?;
         tensor.copy_from_slice(data)?;
         Ok(tensor)
+    }
+
+    /// A tensor of the elements of `data`, in row-major order. On the CPU they are moved, not copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::from_slice`].
+    pub fn from_vec<T: Element>(data: Vec<T>, shape: &[usize], device: &Device) -> Result<Self> {
+        let Kind::Cpu { .. } = device.kind else {
+            return Self::from_slice(&data, shape, device);
+        };
+        let expected = elements("shape", shape)?;
+        if data.len() != expected {
+            return Err(Error::ElementCount {
+                shape: shape.to_vec(),
+                got: data.len(),
+                expected,
+            });
+        }
+        Ok(Tensor {
+            storage: Arc::new(Storage::Host(HostMemory::new(T::wrap(data)))),
+            device: device.clone(),
+            dtype: T::DTYPE,
+            shape: shape.to_vec(),
+            offset: 0,
+            row_stride: shape.last().copied().unwrap_or(1),
+        })
     }
 
     /// A tensor with a copy of `bytes`: elements in row-major order, little-endian, at any alignment, as
@@ -91,12 +118,24 @@ impl Tensor {
     ///
     /// As [`Tensor::zeros`].
     pub fn ones(dtype: DType, shape: &[usize], device: &Device) -> Result<Self> {
-        let len = elements("shape", shape)?;
         match dtype {
-            DType::F32 => Self::from_slice(&vec![1.0f32; len], shape, device),
-            DType::F16 => Self::from_slice(&vec![half::f16::ONE; len], shape, device),
-            DType::BF16 => Self::from_slice(&vec![half::bf16::ONE; len], shape, device),
+            DType::F32 => Self::full(1.0f32, shape, device),
+            DType::F16 => Self::full(half::f16::ONE, shape, device),
+            DType::BF16 => Self::full(half::bf16::ONE, shape, device),
         }
+    }
+
+    fn full<T: Element>(value: T, shape: &[usize], device: &Device) -> Result<Self> {
+        let mut tensor = Self::empty(T::DTYPE, shape, device)?;
+        let len = tensor.len();
+        // By pieces: a tensor may be larger than what the host has to spare.
+        let piece = vec![value; len.min(1 << 20)];
+        let storage = tensor.unique("the tensor")?;
+        for start in (0..len).step_by(1 << 20) {
+            let piece = &piece[..piece.len().min(len - start)];
+            storage.write(start * size_of::<T>(), bytemuck::cast_slice(piece))?;
+        }
+        Ok(tensor)
     }
 
     /// A tensor of unknown content, to be an output.
@@ -182,12 +221,11 @@ impl Tensor {
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.check_element::<T>("to_vec's element type")?;
         let (n_rows, n_cols) = self.rows();
-        let mut buffer = HostBuffer::zeros(self.dtype, self.span());
+        let mut span = host::zeros(self.span())?;
         self.storage
-            .read(self.offset * self.dtype.size(), &mut buffer)?;
-        let span = T::slice(&buffer).unwrap_or(&[]);
+            .read(self.byte_offset(), bytemuck::cast_slice_mut(&mut span))?;
         if self.is_contiguous() {
-            return Ok(span.to_vec());
+            return Ok(span);
         }
         let mut data = Vec::with_capacity(n_rows * n_cols);
         for row in span.chunks(self.row_stride) {
@@ -424,6 +462,23 @@ impl Tensor {
     /// Checks that this can be an output.
     pub(crate) fn require_unique(&mut self, name: &'static str) -> Result<()> {
         self.unique(name).map(|_| ())
+    }
+
+    /// A host tensor's elements from the first to the last, gaps included. Its checked pass says the type.
+    pub(crate) fn host_slice<T: Element>(&self) -> &[T] {
+        match &*self.storage {
+            Storage::Host(memory) => &memory.slice()[self.offset..][..self.span()],
+            Storage::Cuda(_) => &[],
+        }
+    }
+
+    /// As [`host_slice`](Self::host_slice), to be written.
+    pub(crate) fn host_slice_mut<T: Element>(&mut self) -> Result<&mut [T]> {
+        let (offset, span) = (self.offset, self.span());
+        Ok(match self.unique("an output")? {
+            Storage::Host(memory) => &mut memory.slice_mut()[offset..][..span],
+            Storage::Cuda(_) => &mut [],
+        })
     }
 
     pub(crate) fn storage(&self) -> &Storage {

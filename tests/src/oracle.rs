@@ -30,7 +30,7 @@ pub struct Output {
     pub dweight_terms: Vec<f64>,
     /// Of each column, the largest |dy|.
     pub dbias_terms: Vec<f64>,
-    /// What an error of mean, relative to |mean|, does to y: of each row, the largest.
+    /// What an error in mean of the mean |x| would do to y: of each row, the largest.
     pub y_of_mean: Vec<f64>,
     /// The same for dx.
     pub dx_of_mean: Vec<f64>,
@@ -61,8 +61,8 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         let mean_dxhat = dxhat.iter().sum::<f64>() / n;
         let mean_dxhat_xhat = dxhat.iter().zip(&xhat).map(|(d, h)| d * h).sum::<f64>() / n;
 
-        // xhat moves by this for a relative error of 1 in mean.
-        let shift = mean.abs() * rstd;
+        // xhat moves by this for an error in mean as large as what it is the sum of.
+        let shift = x.iter().map(|x| x.abs()).sum::<f64>() / n * rstd;
         let (mut y_terms, mut dx_terms) = (0.0f64, 0.0f64);
         let (mut y_of_mean, mut dx_of_mean) = (0.0f64, 0.0f64);
         for c in 0..n_cols {

@@ -12,9 +12,9 @@
 //! | dx | 4e-6 of the row's largest term | as y, with two more means |
 //! | dweight, dbias | 2e-6 * sqrt(n_rows) of the column's largest term | roundings add up like a random walk |
 //!
-//! mean is one f32, which backward gets rounded: half a unit in its last place, and as much again from
-//! adding it up, is [`MEAN`] of it. x - mean has that error, however small the difference: the oracle's
-//! `*_of_mean` say what becomes of it in y, dx and dweight.
+//! mean is one f32: half a unit in its last place, and as much again from adding it up, is [`MEAN`] of the
+//! mean |x|. x - mean has that error, however small the difference: the oracle's `*_of_mean` say what becomes
+//! of it in y, dx and dweight.
 //!
 //! An f16 or bf16 result may also be one unit in the last place off: half of one is its own rounding, and
 //! an f32 error near a tie moves it to the neighbour.
@@ -36,7 +36,7 @@ pub fn ulp(dtype: DType, value: f64) -> f64 {
     2f64.powi(exponent - mantissa_bits)
 }
 
-/// mean's own error, relative to |mean|: two halves of a unit in the last place.
+/// mean's own error, relative to the mean |x|: two halves of a unit in the last place.
 const MEAN: f64 = 1.2e-7;
 
 /// The bound on |got - expected| for an element of y.

@@ -14,16 +14,17 @@ impl Devices {
         let mut text = String::new();
         let devices = Device::all()?;
         for device in &devices {
-            let (major, minor) = device.compute_capability();
-            let (free, total) = device.memory()?;
-            let image = device.image_target();
-            let _ = writeln!(
-                text,
-                "{device:<12} {}, compute capability {major}.{minor}, {} of {} free, kernels for sm_{image}",
-                device.name(),
-                gibibytes(free),
-                gibibytes(total),
-            );
+            let _ = write!(text, "{:<12} {}", device.to_string(), device.name());
+            if let Some((major, minor)) = device.compute_capability() {
+                let _ = write!(text, ", compute capability {major}.{minor}");
+            }
+            if let Some((free, total)) = device.memory()? {
+                let _ = write!(text, ", {} of {} free", gibibytes(free), gibibytes(total));
+            }
+            if let Some(target) = device.image_target() {
+                let _ = write!(text, ", kernels for sm_{target}");
+            }
+            text.push('\n');
         }
         let software = devices.iter().any(|device| device.kind() == "software");
         text.push_str(if software {

@@ -58,6 +58,7 @@ fn fail(reason: &str) -> ExitCode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeviceName {
     Auto,
+    Cpu,
     Cuda(usize),
     Software(usize),
 }
@@ -65,7 +66,12 @@ enum DeviceName {
 impl DeviceName {
     fn open(self) -> Result<Device> {
         match self {
-            DeviceName::Auto => Device::auto(),
+            // The tool is to run the kernels: without a GPU, on the one in software.
+            DeviceName::Auto => match Device::auto()? {
+                device if device.kind() == "cpu" => Device::software(0),
+                device => Ok(device),
+            },
+            DeviceName::Cpu => Ok(Device::cpu()),
             DeviceName::Cuda(ordinal) => Device::cuda(ordinal),
             DeviceName::Software(ordinal) => Device::software(ordinal),
         }
@@ -82,9 +88,12 @@ impl FromStr for DeviceName {
         };
         match (kind, ordinal) {
             ("auto", _) if text == "auto" => Ok(DeviceName::Auto),
+            ("cpu", _) if text == "cpu" => Ok(DeviceName::Cpu),
             ("cuda", Some(ordinal)) => Ok(DeviceName::Cuda(ordinal)),
             ("software", Some(ordinal)) => Ok(DeviceName::Software(ordinal)),
-            _ => Err("allowed: auto, cuda, software, or one by number as in cuda:1".to_owned()),
+            _ => {
+                Err("allowed: auto, cuda, software, cpu, or one by number as in cuda:1".to_owned())
+            }
         }
     }
 }

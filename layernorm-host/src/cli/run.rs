@@ -22,7 +22,7 @@ pub struct Run {
     /// The file to write the results to, whole or not at all.
     #[arg(long, value_name = "OUT")]
     out: Option<PathBuf>,
-    /// auto (the GPU if there is one, else software), cuda, software; cuda:1 is the second GPU.
+    /// auto (the GPU if there is one, else software), cuda, software, cpu; cuda:1 is the second GPU.
     #[arg(long, default_value = "auto")]
     device: DeviceName,
     /// Added to the variance; without it, the file's metadata `eps`, else 1e-5.
@@ -45,14 +45,17 @@ impl Run {
         let start = Instant::now();
         device.load_kernels()?;
         let mut text = String::new();
-        let (major, minor) = device.compute_capability();
-        let _ = writeln!(
-            text,
-            "device {device}: {}, compute capability {major}.{minor}, kernels for sm_{} loaded in {}",
-            device.name(),
-            device.image_target(),
-            milliseconds(start.elapsed()),
-        );
+        let _ = write!(text, "device {device}: {}", device.name());
+        if let (Some((major, minor)), Some(target)) =
+            (device.compute_capability(), device.image_target())
+        {
+            let _ = write!(
+                text,
+                ", compute capability {major}.{minor}, kernels for sm_{target} loaded in {}",
+                milliseconds(start.elapsed()),
+            );
+        }
+        text.push('\n');
         for group in groups {
             let results = Results::compute(&contents, &group, eps, &device)?;
             results.describe(&mut text, &contents, &group, eps)?;

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use crate::host::HostBuffer;
-use crate::{DType, Result};
+use crate::{DType, Element, Result};
 
 pub(crate) mod cuda;
 
-/// A place for tensors and work: a CUDA GPU, or the software GPU that runs the same PTX.
+/// A place for tensors and work: a CUDA GPU, the host's cores, or the software GPU, which runs the very
+/// PTX that a CUDA GPU runs, slowly and with every access checked.
 ///
 /// A handle is cheap to clone and may be used from many threads. Clones share one stream, on which
 /// work runs in order; [`Device::with_new_stream`] gives the same device with a stream of its own.
@@ -27,12 +28,13 @@ pub struct Device {
 
 #[derive(Clone)]
 pub(crate) enum Kind {
+    Cpu { poison: bool },
     Cuda(cuda::CudaDevice),
 }
 
 impl Device {
-    /// The first CUDA GPU if there is one, else the software GPU. `LAYERNORM_DRIVER=nvidia` or
-    /// `=software` decides instead.
+    /// The first CUDA GPU if there is one, else the CPU. Where `LAYERNORM_DRIVER` is `nvidia` or
+    /// `software`, or this process uses a driver already, its first device.
     ///
     /// # Errors
     ///
@@ -40,7 +42,21 @@ impl Device {
     /// no device; [`Error::NoImage`](crate::Error::NoImage) on a GPU older than sm_75;
     /// [`Error::Cuda`](crate::Error::Cuda) where the driver fails.
     pub fn auto() -> Result<Self> {
-        cuda::CudaDevice::open(cuda::Wanted::Any, 0).map(Self::from_cuda)
+        if cuda::is_available() {
+            cuda::CudaDevice::open(cuda::Wanted::Any, 0).map(Self::from_cuda)
+        } else {
+            Ok(Self::cpu())
+        }
+    }
+
+    /// The host's cores: native code for their vector instructions, on rayon's threads.
+    ///
+    /// Large buffers are kept for reuse when their tensors are dropped, up to 1 GiB;
+    /// [`Device::free_kept_memory`] gives them back.
+    pub fn cpu() -> Self {
+        Device {
+            kind: Kind::Cpu { poison: false },
+        }
     }
 
     /// The CUDA GPU with this ordinal, as the driver numbers them.
@@ -63,16 +79,14 @@ impl Device {
         cuda::CudaDevice::open(cuda::Wanted::Software, ordinal).map(Self::from_cuda)
     }
 
-    /// Every device that this process's driver has, each with its own stream.
+    /// Every device that this process's driver has, and the CPU.
     ///
     /// # Errors
     ///
     /// As [`Device::auto`].
     pub fn all() -> Result<Vec<Self>> {
-        Ok(cuda::CudaDevice::all()?
-            .into_iter()
-            .map(Self::from_cuda)
-            .collect())
+        let devices = cuda::CudaDevice::all()?.into_iter().map(Self::from_cuda);
+        Ok(devices.chain([Self::cpu()]).collect())
     }
 
     fn from_cuda(device: cuda::CudaDevice) -> Self {
@@ -91,6 +105,7 @@ impl Device {
     /// [`Error::Cuda`](crate::Error::Cuda) where the driver makes no stream.
     pub fn with_new_stream(&self) -> Result<Self> {
         match &self.kind {
+            Kind::Cpu { .. } => Ok(self.clone()),
             Kind::Cuda(device) => device.with_new_stream().map(Self::from_cuda),
         }
     }
@@ -99,6 +114,9 @@ impl Device {
     /// that was never written then shows, which is what tests want.
     pub fn with_poisoned_memory(&self) -> Self {
         match &self.kind {
+            Kind::Cpu { .. } => Device {
+                kind: Kind::Cpu { poison: true },
+            },
             Kind::Cuda(device) => Self::from_cuda(device.with_poison()),
         }
     }
@@ -110,6 +128,7 @@ impl Device {
     /// [`Error::Jit`](crate::Error::Jit), with the driver's log.
     pub fn load_kernels(&self) -> Result<()> {
         match &self.kind {
+            Kind::Cpu { .. } => Ok(()),
             Kind::Cuda(device) => device.load_kernels(),
         }
     }
@@ -121,6 +140,7 @@ impl Device {
     /// [`Error::Cuda`](crate::Error::Cuda) where that work failed.
     pub fn synchronize(&self) -> Result<()> {
         match &self.kind {
+            Kind::Cpu { .. } => Ok(()),
             Kind::Cuda(device) => device.synchronize(),
         }
     }
@@ -128,13 +148,22 @@ impl Device {
     /// The device's name, as its driver gives it.
     pub fn name(&self) -> &str {
         match &self.kind {
+            Kind::Cpu { .. } => "CPU",
             Kind::Cuda(device) => device.name(),
         }
     }
 
-    /// `cuda` or `software`.
+    /// Gives back the CPU's buffers that are kept for reuse. On other devices there are none.
+    pub fn free_kept_memory(&self) {
+        if let Kind::Cpu { .. } = self.kind {
+            HostBuffer::forget_kept();
+        }
+    }
+
+    /// `cuda`, `software` or `cpu`.
     pub fn kind(&self) -> &'static str {
         match &self.kind {
+            Kind::Cpu { .. } => "cpu",
             Kind::Cuda(device) => device.kind(),
         }
     }
@@ -142,32 +171,36 @@ impl Device {
     /// The number among the devices of its kind.
     pub fn ordinal(&self) -> usize {
         match &self.kind {
+            Kind::Cpu { .. } => 0,
             Kind::Cuda(device) => device.ordinal(),
         }
     }
 
-    /// Compute capability, major and minor.
-    pub fn compute_capability(&self) -> (u32, u32) {
+    /// Compute capability, major and minor; `None` for the CPU.
+    pub fn compute_capability(&self) -> Option<(u32, u32)> {
         match &self.kind {
-            Kind::Cuda(device) => device.compute_capability(),
+            Kind::Cpu { .. } => None,
+            Kind::Cuda(device) => Some(device.compute_capability()),
         }
     }
 
-    /// The target of the kernel image that runs here, such as 80 for sm_80.
-    pub fn image_target(&self) -> u32 {
+    /// The target of the kernel image that runs here, such as 80 for sm_80; `None` for the CPU.
+    pub fn image_target(&self) -> Option<u32> {
         match &self.kind {
-            Kind::Cuda(device) => device.image_target(),
+            Kind::Cpu { .. } => None,
+            Kind::Cuda(device) => Some(device.image_target()),
         }
     }
 
-    /// Bytes of memory free and in all.
+    /// Bytes of device memory free and in all; `None` for the CPU.
     ///
     /// # Errors
     ///
     /// [`Error::Cuda`](crate::Error::Cuda) where the driver does not say.
-    pub fn memory(&self) -> Result<(usize, usize)> {
+    pub fn memory(&self) -> Result<Option<(usize, usize)>> {
         match &self.kind {
-            Kind::Cuda(device) => device.memory(),
+            Kind::Cpu { .. } => Ok(None),
+            Kind::Cuda(device) => device.memory().map(Some),
         }
     }
 
@@ -179,14 +212,24 @@ impl Device {
     /// Memory for `len` elements, of unknown content.
     pub(crate) fn allocate(&self, dtype: DType, len: usize) -> Result<Storage> {
         match &self.kind {
+            Kind::Cpu { poison } => {
+                let mut buffer = HostBuffer::any(dtype, len)?;
+                if *poison {
+                    buffer.bytes_mut().fill(0xFF);
+                }
+                Ok(Storage::Host(HostMemory::new(buffer)))
+            }
             Kind::Cuda(device) => Ok(Storage::Cuda(device.allocate(len * dtype.size())?)),
         }
     }
 }
 
-/// `cuda:0`, `software:0`.
+/// `cuda:0`, `software:0`, `cpu`.
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Kind::Cpu { .. } = self.kind {
+            return f.write_str("cpu");
+        }
         write!(f, "{}:{}", self.kind(), self.ordinal())
     }
 }
@@ -199,20 +242,62 @@ impl fmt::Debug for Device {
 
 /// A tensor's memory.
 pub(crate) enum Storage {
+    Host(HostMemory),
     Cuda(cuda::Buffer),
+}
+
+/// A host buffer that is recycled when it is dropped; `None` only then.
+pub(crate) struct HostMemory(Option<HostBuffer>);
+
+impl HostMemory {
+    pub(crate) fn new(buffer: HostBuffer) -> Self {
+        HostMemory(Some(buffer))
+    }
+
+    pub(crate) fn slice<T: Element>(&self) -> &[T] {
+        self.0.as_ref().and_then(T::slice).unwrap_or_default()
+    }
+
+    pub(crate) fn slice_mut<T: Element>(&mut self) -> &mut [T] {
+        self.0.as_mut().and_then(T::slice_mut).unwrap_or_default()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], HostBuffer::bytes)
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.as_mut().map_or(&mut [], HostBuffer::bytes_mut)
+    }
+}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.0.take() {
+            buffer.recycle();
+        }
+    }
 }
 
 impl Storage {
     /// Copies to host memory from byte `start` on, waiting for the work that writes it.
-    pub(crate) fn read(&self, start: usize, into: &mut HostBuffer) -> Result<()> {
+    pub(crate) fn read(&self, start: usize, into: &mut [u8]) -> Result<()> {
         match self {
-            Storage::Cuda(buffer) => buffer.read(start, into.bytes_mut()),
+            Storage::Host(memory) => {
+                into.copy_from_slice(&memory.bytes()[start..][..into.len()]);
+                Ok(())
+            }
+            Storage::Cuda(buffer) => buffer.read(start, into),
         }
     }
 
     /// Copies from host memory to byte `start` on.
     pub(crate) fn write(&mut self, start: usize, from: &[u8]) -> Result<()> {
         match self {
+            Storage::Host(memory) => {
+                memory.bytes_mut()[start..][..from.len()].copy_from_slice(from);
+                Ok(())
+            }
             Storage::Cuda(buffer) => buffer.write(start, from),
         }
     }
@@ -220,6 +305,10 @@ impl Storage {
     /// Sets every byte.
     pub(crate) fn fill(&mut self, byte: u8) -> Result<()> {
         match self {
+            Storage::Host(memory) => {
+                memory.bytes_mut().fill(byte);
+                Ok(())
+            }
             Storage::Cuda(buffer) => buffer.fill(byte),
         }
     }

@@ -15,6 +15,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("sizes_that_overflow", overflow),
     ("tensors", tensors),
     ("shared_outputs", shared_outputs),
+    ("another_device", another_device),
     ("ordinals", ordinals),
 ];
 
@@ -269,9 +270,15 @@ fn overflow(device: &Device) -> Verdict {
     );
     refused!(
         Tensor::empty(DType::F16, &[1 << 46], device),
-        Error::OutOfMemory { .. },
+        Error::OutOfMemory { .. } | Error::OutOfHostMemory { .. },
         &(1usize << 47).to_string(),
-        "free"
+        "out of memory"
+    );
+    let layer = LayerNorm::new(&[1 << 45], DType::F32, device);
+    refused!(
+        layer,
+        Error::OutOfMemory { .. } | Error::OutOfHostMemory { .. },
+        &(1usize << 47).to_string()
     );
     Ok(())
 }
@@ -369,6 +376,54 @@ fn shared_outputs(device: &Device) -> Verdict {
     Ok(())
 }
 
+fn another_device(device: &Device) -> Verdict {
+    let other = match device.kind() {
+        "cpu" => Device::software(0).map_err(text)?,
+        _ => Device::cpu(),
+    };
+    let there = format!("is on {other}, x is on {device}");
+    let there = there.as_str();
+    let x = zeros(DType::F32, &[2, 8], device)?;
+    let (rows, columns) = (
+        zeros(DType::F32, &[2, 8], &other)?,
+        zeros(DType::F32, &[8], &other)?,
+    );
+    refused!(
+        FastLayerNorm::forward(&x, Some(&columns), None, 0.0),
+        Error::OtherDevice { name: "weight", .. },
+        there
+    );
+    refused!(
+        FastLayerNorm::forward(&x, None, Some(&columns), 0.0),
+        Error::OtherDevice { name: "bias", .. },
+        there
+    );
+    refused!(
+        FastLayerNorm::forward_add(&x, &rows, None, None, 0.0),
+        Error::OtherDevice {
+            name: "residual",
+            ..
+        },
+        there
+    );
+    let mut y = zeros(DType::F32, &[2, 8], &other)?;
+    refused!(
+        FastLayerNorm::forward_into(&x, None, None, 0.0, &mut y),
+        Error::OtherDevice { name: "y", .. },
+        there
+    );
+    let (_, saved) = FastLayerNorm::forward(&x, None, None, 0.0).map_err(text)?;
+    refused!(
+        FastLayerNorm::backward(saved, &rows),
+        Error::OtherDevice { name: "dy", .. },
+        there
+    );
+    let back = rows.to_device(device).map_err(text)?;
+    FastLayerNorm::forward(&back, None, None, 0.0)
+        .map(|_| ())
+        .map_err(text)
+}
+
 fn ordinals(device: &Device) -> Verdict {
     let beyond = 1_000_000;
     match device.kind() {
@@ -384,6 +439,8 @@ fn ordinals(device: &Device) -> Verdict {
                 "LAYERNORM_DRIVER=software"
             );
         }
+        // Opens no device.
+        "cpu" => {}
         _ => {
             refused!(
                 Device::software(beyond),

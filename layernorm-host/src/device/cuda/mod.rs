@@ -215,6 +215,19 @@ impl Drop for OwnedStream {
     }
 }
 
+/// Whether there is a device to use without being told to: a GPU, or what the environment or an earlier
+/// choice decided. Without one nothing is decided, and the software GPU stays to be had.
+pub(crate) fn is_available() -> bool {
+    !matches!(
+        cuda_driver::choose(Backend::Nvidia),
+        Err(cuda_driver::ChooseError::Unavailable(
+            cuda_driver::Error::NotLoaded { .. }
+                | cuda_driver::Error::NotStarted { .. }
+                | cuda_driver::Error::NoDevice
+        )) if std::env::var_os(cuda_driver::SETTING).is_none_or(|setting| setting.is_empty())
+    )
+}
+
 /// Settles the process's driver and starts it. Gives the kind's name.
 fn choose(wanted: Wanted) -> Result<&'static str> {
     let (backend, setting) = match wanted {

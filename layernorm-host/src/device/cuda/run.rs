@@ -119,8 +119,9 @@ impl CudaDevice {
 fn buffers<'a>(tensors: impl Iterator<Item = Option<&'a Tensor>>) -> Vec<&'a Buffer> {
     tensors
         .flatten()
-        .map(|tensor| match tensor.storage() {
-            Storage::Cuda(buffer) => buffer,
+        .filter_map(|tensor| match tensor.storage() {
+            Storage::Cuda(buffer) => Some(buffer),
+            Storage::Host(_) => None,
         })
         .collect()
 }
@@ -128,6 +129,8 @@ fn buffers<'a>(tensors: impl Iterator<Item = Option<&'a Tensor>>) -> Vec<&'a Buf
 fn address(tensor: Option<&Tensor>) -> u64 {
     tensor.map_or(0, |tensor| match tensor.storage() {
         Storage::Cuda(buffer) => buffer.address() + tensor.byte_offset() as u64,
+        // A pass's tensors lie on one device. The kernels take 0 for what is absent.
+        Storage::Host(_) => 0,
     })
 }
 
