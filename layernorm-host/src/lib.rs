@@ -48,3 +48,8 @@ pub use images::{IMAGES, Image};
 pub use layer_norm::{LayerNorm, fast_layernorm};
 pub use problem::{MAX_COLS, Problem, Strides};
 pub use tensor::Tensor;
+
+/// README's examples, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
