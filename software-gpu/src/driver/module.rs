@@ -122,14 +122,15 @@ impl LogBuffer {
         told_at: None,
     };
 
-    /// Writes the log, cut to fit, and gives the bytes written without the zero.
+    /// Writes the log, cut to fit, and gives the bytes that it takes: as the real driver counts, the
+    /// text without its zero, or the whole buffer where it is cut.
     ///
     /// # Safety
     /// The buffer has the size that the client said.
     unsafe fn write(&self, log: &str) -> usize {
         // SAFETY: the caller's promise.
         match unsafe { put_text(self.start, self.size, log) } {
-            Ok(()) => log.len().min(self.size - 1),
+            Ok(()) => log.len().min(self.size),
             Err(_) => 0,
         }
     }

@@ -48,8 +48,7 @@ impl Block {
 /// where the block cannot be launched.
 fn resident(kernel: &Kernel, model: &Model, threads: u32, dynamic: u32) -> u32 {
     let allowed = kernel.max_threads().min(model.max_threads_per_block);
-    let shared = kernel.static_shared_bytes().saturating_add(dynamic);
-    if threads > allowed || shared > model.max_shared_per_block_optin {
+    if threads > allowed || dynamic > kernel.max_dynamic_shared(model) {
         return 0;
     }
     Block::new(kernel, model, threads, dynamic).resident(model)
