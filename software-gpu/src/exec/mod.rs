@@ -2,6 +2,7 @@
 
 mod access;
 mod block;
+mod copies;
 mod lanes;
 mod launch;
 mod limits;

@@ -2,6 +2,7 @@
 
 use super::access::{Action, execute};
 use super::block::Room;
+use super::copies;
 use super::lanes::{
     arith, compare_lanes, fast32, fast64, narrow, one32, one64, select, shift64, widen,
 };
@@ -108,6 +109,11 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
                 Action::Atomic,
                 mask,
             )?,
+            Op::AsyncCopy { copy } => {
+                copies::issue(room, warp, &program.copies[copy as usize], mask)?
+            }
+            Op::AsyncCommit => warp.copies.commit(mask),
+            Op::AsyncWait { keep } => copies::wait(room, warp, mask, keep),
             Op::Arith { op, d, a, b, c } => arith(warp, mask, op, d, a, b, c),
             Op::Setp {
                 compare,

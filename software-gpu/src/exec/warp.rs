@@ -1,5 +1,6 @@
 //! A warp: the registers of 32 lanes, which of them are active, and where the others wait.
 
+use super::copies::Copies;
 use crate::program::{Class, NEVER, Program, Slot};
 
 /// A 32-bit register of every lane.
@@ -52,6 +53,7 @@ pub(super) struct Warp {
     pub local: Vec<u8>,
     /// Warp barriers passed, for the race check.
     pub syncs: u32,
+    pub copies: Copies,
 }
 
 impl Warp {
@@ -71,6 +73,7 @@ impl Warp {
             state: State::Done,
             local: vec![0xff; local_bytes as usize * 32],
             syncs: 0,
+            copies: Copies::default(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Warp {
         self.stack.clear();
         self.state = State::Ready;
         self.syncs = 0;
+        self.copies.clear();
         self.local.fill(0xff);
     }
 

@@ -96,6 +96,7 @@ impl<'a> Decoder<'a> {
         let known = self.arithmetic(head, &mut form)?
             || self.conversion(head, &mut form)?
             || self.memory(head, &mut form)?
+            || self.copies(head, &mut form)?
             || self.control(head, &mut form)?;
         if !known {
             return error(

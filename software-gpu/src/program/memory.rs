@@ -61,7 +61,7 @@ impl<'a> Decoder<'a> {
         strong
     }
 
-    fn cache_hints(form: &mut Form<'_, 'a>) {
+    pub(super) fn cache_hints(form: &mut Form<'_, 'a>) {
         let known = |name: &str| {
             let cache = ["ca", "cg", "cs", "lu", "cv", "wb", "wt"].contains(&name);
             (cache || name.starts_with("L1::") || name.starts_with("L2::")).then_some(())
@@ -80,7 +80,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    fn address(
+    pub(super) fn address(
         &mut self,
         form: &Form<'_, 'a>,
         operand: &Operand,

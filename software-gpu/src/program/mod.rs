@@ -9,6 +9,7 @@ mod arith;
 mod cfg;
 mod control;
 mod convert;
+mod copies;
 mod decode;
 mod fast;
 mod memory;
@@ -34,6 +35,8 @@ pub(crate) struct Program {
     pub lines: Vec<u32>,
     /// Memory instructions' operands.
     pub accesses: Vec<Access>,
+    /// Asynchronous copies' operands.
+    pub copies: Vec<AsyncCopy>,
     /// `brx.idx`'s targets.
     pub tables: Vec<Vec<u32>>,
     /// The parts of registers that are packed and unpacked, low first.
@@ -196,6 +199,15 @@ pub(crate) enum Op {
     Atomic {
         access: u32,
     },
+    AsyncCopy {
+        copy: u32,
+    },
+    /// Ends a group of asynchronous copies.
+    AsyncCommit,
+    /// Waits until at most so many groups are under way; for all copies without a number.
+    AsyncWait {
+        keep: Option<u32>,
+    },
     /// A special register that changes.
     ReadSpecial {
         special: Special,
@@ -302,6 +314,21 @@ pub(crate) enum VoteMode {
     Any,
     Uniform,
     Ballot,
+}
+
+/// An asynchronous copy's operands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AsyncCopy {
+    /// The base and offset of the address in shared memory.
+    pub to: (Slot, i64),
+    /// The base and offset of the address in global memory.
+    pub from: (Slot, i64),
+    /// Bytes written.
+    pub bytes: u32,
+    /// How many of them are read; the others are zeros.
+    pub given: Option<u16>,
+    /// A predicate, maybe negated, under which nothing is read and all are zeros.
+    pub ignore: Option<(u16, bool)>,
 }
 
 /// A memory instruction's operands.

@@ -1,0 +1,123 @@
+//! Asynchronous copies: issued, put into groups, and done no sooner than they are waited for.
+//!
+//! On a device a copy lands some time between its issue and its wait. Here it lands at the wait, the
+//! last moment that is right, so that a kernel which reads too early sees what was there before.
+
+use super::block::Room;
+use super::trouble::{Outcome, Trouble};
+use super::warp::{Warp, lanes};
+use crate::fault::FaultKind;
+use crate::program::{AsyncCopy, Class, Slot};
+
+/// A copy under way.
+struct Pending {
+    lane: u8,
+    bytes: u8,
+    group: u32,
+    to: u32,
+    data: [u8; 16],
+}
+
+/// The copies under way of a warp's lanes.
+#[derive(Default)]
+pub(super) struct Copies {
+    pending: Vec<Pending>,
+    /// Groups that each lane has ended.
+    committed: [u32; 32],
+}
+
+impl Copies {
+    pub fn clear(&mut self) {
+        self.pending.clear();
+        self.committed = [0; 32];
+    }
+
+    /// Ends a group of the lanes of `mask`.
+    pub fn commit(&mut self, mask: u32) {
+        lanes(mask).for_each(|lane| self.committed[lane] += 1);
+    }
+}
+
+fn address(warp: &Warp, (base, offset): (Slot, i64), lane: usize) -> u64 {
+    let base = match base.class {
+        Class::R64 => warp.d[base.index as usize].0[lane],
+        _ => warp.r[base.index as usize].0[lane].into(),
+    };
+    base.wrapping_add_signed(offset)
+}
+
+/// Starts a copy of each lane. Both addresses are checked now, and the data is read.
+pub(super) fn issue(
+    room: &mut Room<'_>,
+    warp: &mut Warp,
+    copy: &AsyncCopy,
+    mask: u32,
+) -> Outcome<()> {
+    let bytes = u64::from(copy.bytes);
+    let ignored = copy.ignore.map_or(0, |(p, negate)| {
+        warp.p[p as usize] ^ if negate { u32::MAX } else { 0 }
+    });
+    for lane in lanes(mask) {
+        let to = address(warp, copy.to, lane);
+        let from = address(warp, copy.from, lane);
+        let given = match copy.given {
+            _ if ignored >> lane & 1 == 1 => 0,
+            Some(slot) => warp.r[slot as usize].0[lane].into(),
+            None => bytes,
+        };
+        if given > bytes {
+            let detail = format!("cp.async of {bytes} bytes is told to read {given}");
+            return Err(Trouble::new(FaultKind::IllegalInstruction, lane, detail));
+        }
+        for (address, space) in [(to, "shared"), (from, "global")] {
+            if !address.is_multiple_of(bytes) {
+                let detail = format!(
+                    "the {space} address of a copy of {bytes} bytes is no multiple of {bytes}"
+                );
+                return Err(Trouble::at(FaultKind::Misaligned, lane, address, detail));
+            }
+        }
+        let size = room.shared.len() as u64;
+        if to.checked_add(bytes).is_none_or(|end| end > size) {
+            let detail = format!(
+                "a copy of {bytes} bytes to {to:#x} of a block's {size} bytes of shared memory"
+            );
+            return Err(Trouble::at(FaultKind::OutOfBounds, lane, to, detail));
+        }
+        let mut data = [0; 16];
+        if given > 0 {
+            let launch = room.launch;
+            let Some(found) = launch.find(&mut room.last_allocation, from, given) else {
+                return Err(launch.outside(lane, from, given));
+            };
+            let allocation = &launch.allocations[found];
+            allocation
+                .backing
+                .read(from - allocation.info.base, &mut data[..given as usize]);
+        }
+        let group = warp.copies.committed[lane];
+        warp.copies.pending.push(Pending {
+            lane: lane as u8,
+            bytes: bytes as u8,
+            group,
+            to: to as u32,
+            data,
+        });
+    }
+    Ok(())
+}
+
+/// Lets the copies of all but the last `keep` groups land.
+pub(super) fn wait(room: &mut Room<'_>, warp: &mut Warp, mask: u32, keep: Option<u32>) {
+    let Copies { pending, committed } = &mut warp.copies;
+    pending.retain(|copy| {
+        let lane = usize::from(copy.lane);
+        let done = keep.is_none_or(|keep| copy.group < committed[lane].saturating_sub(keep));
+        if mask >> lane & 1 == 0 || !done {
+            return true;
+        }
+        let (to, bytes) = (copy.to as usize, usize::from(copy.bytes));
+        room.shared[to..to + bytes].copy_from_slice(&copy.data[..bytes]);
+        false
+    });
+}
