@@ -1,11 +1,11 @@
 //! Streams. Work is done when its call returns, so a stream is never behind: what is left to get right
 //! is whose it is, what it is called and in which context its calls fail.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::context::{self, Context};
 use super::error::{Code, Outcome};
-use super::ffi::{lock, put};
+use super::ffi::put;
 use super::handles::{Handle, Registry, fresh};
 
 /// Priorities as an H100 has them: a smaller number goes first.
@@ -152,9 +152,7 @@ pub(super) unsafe fn cuStreamGetCaptureInfo(
     }
 }
 
-/// Host functions run one at a time, as on a device that has one thread for them.
-static HOST_FUNCTIONS: Mutex<()> = Mutex::new(());
-
+/// Runs the function at once, on the caller's thread: the work before it is done.
 pub(super) unsafe fn cuLaunchHostFunc(
     handle: usize,
     callback: *const u8,
@@ -166,7 +164,6 @@ pub(super) unsafe fn cuLaunchHostFunc(
     }
     // SAFETY: by the driver API's contract it is a `CUhostFn`, and not null.
     let callback: unsafe extern "C" fn(*mut u8) = unsafe { std::mem::transmute(callback) };
-    let _alone = lock(&HOST_FUNCTIONS);
     // SAFETY: the caller passes data that goes with the function.
     unsafe { callback(user_data) };
     Ok(())
@@ -185,7 +182,6 @@ pub(super) unsafe fn cuStreamAddCallback(
     // SAFETY: by the driver API's contract it is a `CUstreamCallback`, and not null.
     let callback: unsafe extern "C" fn(usize, u32, *mut u8) =
         unsafe { std::mem::transmute(callback) };
-    let _alone = lock(&HOST_FUNCTIONS);
     // SAFETY: the caller passes data that goes with the function.
     unsafe { callback(handle, 0, user_data) };
     Ok(())
