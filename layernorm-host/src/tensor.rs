@@ -314,6 +314,10 @@ impl Tensor {
     ///
     /// [`Error::OutOfMemory`], [`Error::Cuda`].
     pub fn to_device(&self, device: &Device) -> Result<Self> {
+        if let (Storage::Host(memory), true) = (&*self.storage, self.is_contiguous()) {
+            let bytes = memory.bytes_of(self.byte_offset(), self.span() * self.dtype.size());
+            return Self::from_bytes(bytes, self.dtype, &self.shape, device);
+        }
         match self.dtype {
             DType::F32 => self.copied::<f32>(device),
             DType::F16 => self.copied::<half::f16>(device),

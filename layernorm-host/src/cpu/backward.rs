@@ -3,10 +3,11 @@
 //!
 //! A chunk of rows has partial sums of its own; they are added in the chunks' order.
 
+use pulp::Simd;
 use rayon::prelude::*;
 
 use super::forward::BLOCK;
-use super::lanes::{LANES, Lane, Vector};
+use super::lanes::Lane;
 use super::{Value, parameter, row};
 use crate::host;
 use crate::pass::BackwardPass;
@@ -18,6 +19,9 @@ const GROUP: usize = 4;
 /// Chunks that a large problem is cut into: enough for many threads, few enough that their partial sums are
 /// small beside x.
 const CHUNKS: usize = 128;
+
+/// Elements up to which one thread does it all.
+const SMALL: usize = 32 << 10;
 
 /// Columns that a thread adds up over all chunks.
 const REDUCE_COLS: usize = 1024;
@@ -86,16 +90,29 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         })
         .collect();
     let arch = pulp::Arch::new();
-    let work = |chunk: Chunk<'_, T>| {
-        arch.dispatch(Rows {
-            inputs: &inputs,
-            chunk,
-        })
-    };
-    if n_rows * n_cols <= 32 << 10 {
-        chunks.into_iter().for_each(work);
+    let inputs = &inputs;
+    // One thread does a small problem faster than two can agree on it.
+    if n_rows * n_cols <= SMALL {
+        let mut scratch = Scratch::new(n_cols);
+        for chunk in chunks {
+            let scratch = &mut scratch;
+            arch.dispatch(Rows {
+                inputs,
+                chunk,
+                scratch,
+            });
+        }
     } else {
-        chunks.into_par_iter().for_each(work);
+        let scratch = || Scratch::new(n_cols);
+        chunks
+            .into_par_iter()
+            .for_each_init(scratch, |scratch, chunk| {
+                arch.dispatch(Rows {
+                    inputs,
+                    chunk,
+                    scratch,
+                });
+            });
     }
     for (gradient, offset) in [(&mut pass.dweight, 0), (&mut pass.dbias, n_cols)] {
         if let Some(gradient) = gradient {
@@ -145,195 +162,317 @@ fn reduce<T: Value>(
     Ok(())
 }
 
-/// A chunk's work, compiled once for each kind of processor.
+/// A chunk's work, compiled once for each kind of processor, as in the forward pass.
 struct Rows<'a, 'b, T> {
     inputs: &'a Inputs<'a, T>,
     chunk: Chunk<'b, T>,
+    scratch: &'b mut Scratch<T>,
+}
+
+/// A thread's memory for a group of rows.
+struct Scratch<T> {
+    /// dy, where dx is written over it.
+    dy: Vec<T>,
+    wide_dy: Vec<f32>,
+    wide_x: Vec<f32>,
+    wide_dx: Vec<f32>,
+}
+
+impl<T: Lane> Scratch<T> {
+    fn new(n_cols: usize) -> Self {
+        let wide = || vec![0.0; GROUP * n_cols];
+        Scratch {
+            dy: vec![T::ZERO; GROUP * n_cols],
+            wide_dy: wide(),
+            wide_x: wide(),
+            wide_dx: wide(),
+        }
+    }
 }
 
 impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Rows { inputs, mut chunk } = self;
-        let n_cols = inputs.n_cols;
-        // dy of a group, where dx is written over it.
-        let mut copy = match inputs.dy {
-            Some(_) => Vec::new(),
-            None => vec![T::ZERO; GROUP * n_cols],
-        };
-        for first in (0..chunk.n_rows).step_by(GROUP) {
-            let rows = GROUP.min(chunk.n_rows - first);
-            if let (None, Some(dx)) = (inputs.dy, &chunk.dx) {
-                for i in 0..rows {
-                    let dy = row(dx, first + i, inputs.dx_stride, n_cols);
-                    copy[i * n_cols..][..n_cols].copy_from_slice(dy);
-                }
-            }
-            let from = chunk.first_row + first;
-            let dy = |i: usize| match inputs.dy {
-                Some(dy) => row(dy, from + i, inputs.dy_stride, n_cols),
-                None => row(&copy, i, n_cols, n_cols),
-            };
-            // A group that is not full takes its rows one by one.
-            if rows == GROUP {
-                group::<T, GROUP>(inputs, &mut chunk, first, std::array::from_fn(dy));
-            } else {
-                for i in 0..rows {
-                    group::<T, 1>(inputs, &mut chunk, first + i, [dy(i)]);
-                }
-            }
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Rows {
+            inputs,
+            mut chunk,
+            scratch,
+        } = self;
+        let full = chunk.n_rows / GROUP * GROUP;
+        for first in (0..full).step_by(GROUP) {
+            group::<S, T, GROUP>(simd, inputs, &mut chunk, scratch, first);
+        }
+        for first in full..chunk.n_rows {
+            group::<S, T, 1>(simd, inputs, &mut chunk, scratch, first);
         }
     }
 }
 
 /// One row's operands and numbers.
-struct Row<'a, T> {
-    dy: &'a [T],
-    x: &'a [T],
-    dsum: Option<&'a [T]>,
-    mean: Vector,
-    rstd: Vector,
-    mean_dxhat: Vector,
-    mean_dxhat_xhat: Vector,
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    dy: &'a [f32],
+    x: &'a [f32],
+    mean: f32,
+    rstd: f32,
+    mean_dxhat: f32,
+    mean_dxhat_xhat: f32,
+}
+
+impl Row<'_> {
+    const NONE: Row<'static> = Row {
+        dy: &[],
+        x: &[],
+        mean: 0.0,
+        rstd: 0.0,
+        mean_dxhat: 0.0,
+        mean_dxhat_xhat: 0.0,
+    };
 }
 
 /// `N` rows of a chunk, from its row `first` on.
 #[inline(always)]
-fn group<T: Lane, const N: usize>(
+fn group<S: Simd, T: Lane, const N: usize>(
+    simd: S,
     inputs: &Inputs<'_, T>,
     chunk: &mut Chunk<'_, T>,
+    scratch: &mut Scratch<T>,
     first: usize,
-    dy: [&[T]; N],
 ) {
     let n_cols = inputs.n_cols;
-    let rows: [Row<'_, T>; N] = std::array::from_fn(|i| {
-        let r = chunk.first_row + first + i;
-        let x = row(inputs.x, r, inputs.x_stride, n_cols);
-        let dsum = inputs
-            .dsum
-            .map(|dsum| row(dsum, r, inputs.dx_stride, n_cols));
-        let (mean, rstd) = (inputs.mean[r], inputs.rstd[r]);
-        let [mean_dxhat, mean_dxhat_xhat] = match chunk.dx {
-            Some(_) => means(dy[i], x, inputs.weight, mean, rstd),
-            None => [0.0; 2],
+    if let (None, Some(dx)) = (inputs.dy, &chunk.dx) {
+        for (i, copy) in scratch.dy.chunks_mut(n_cols).take(N).enumerate() {
+            copy.copy_from_slice(row(dx, first + i, inputs.dx_stride, n_cols));
+        }
+    }
+    let mut rows = [Row::NONE; N];
+    let mut wide_dys = scratch.wide_dy.chunks_mut(n_cols);
+    let mut wide_xs = scratch.wide_x.chunks_mut(n_cols);
+    for (i, this) in rows.iter_mut().enumerate() {
+        let (Some(wide_dy), Some(wide_x)) = (wide_dys.next(), wide_xs.next()) else {
+            return;
         };
-        Row {
-            dy: dy[i],
-            x,
-            dsum,
-            mean: Vector::splat(mean),
-            rstd: Vector::splat(rstd),
-            mean_dxhat: Vector::splat(mean_dxhat),
-            mean_dxhat_xhat: Vector::splat(mean_dxhat_xhat),
-        }
-    });
-    let mut dx: [Option<&mut [T]>; N] = [const { None }; N];
-    if let Some(all) = &mut chunk.dx {
-        let from = first * inputs.dx_stride;
-        let places = all[from..].chunks_mut(inputs.dx_stride.max(1));
-        for (dx, place) in dx.iter_mut().zip(places) {
-            *dx = Some(&mut place[..n_cols]);
+        let r = chunk.first_row + first + i;
+        let dy = match inputs.dy {
+            Some(dy) => row(dy, r, inputs.dy_stride, n_cols),
+            None => row(&scratch.dy, i, n_cols, n_cols),
+        };
+        this.dy = T::widened(dy, wide_dy);
+        this.x = T::widened(row(inputs.x, r, inputs.x_stride, n_cols), wide_x);
+        (this.mean, this.rstd) = (inputs.mean[r], inputs.rstd[r]);
+        if chunk.dx.is_some() {
+            means(simd, this, inputs.weight);
         }
     }
-    let (weight, dweight, dbias) = (inputs.weight, &mut *chunk.dweight, &mut *chunk.dbias);
-    let full = n_cols / LANES * LANES;
-    for at in (0..full).step_by(LANES) {
-        columns::<T, N, true>(&rows, &mut dx, weight, dweight, dbias, at);
+    let Some(dx) = &mut chunk.dx else {
+        sums(simd, &rows, chunk.dweight, chunk.dbias);
+        return;
+    };
+    let mut targets: [&mut [f32]; N] = std::array::from_fn(|_| Default::default());
+    let from = first * inputs.dx_stride;
+    let places = dx[from..].chunks_mut(inputs.dx_stride);
+    let wide_dxs = scratch.wide_dx.chunks_mut(n_cols);
+    for ((target, place), wide) in targets.iter_mut().zip(places).zip(wide_dxs) {
+        *target = T::target(&mut place[..n_cols], wide);
     }
-    if full < n_cols {
-        columns::<T, N, false>(&rows, &mut dx, weight, dweight, dbias, full);
+    gradients(
+        simd,
+        &rows,
+        inputs.weight,
+        &mut targets,
+        chunk.dweight,
+        chunk.dbias,
+    );
+    let places = dx[from..].chunks_mut(inputs.dx_stride);
+    for (i, (place, wide)) in places
+        .zip(scratch.wide_dx.chunks(n_cols))
+        .take(N)
+        .enumerate()
+    {
+        let place = &mut place[..n_cols];
+        match inputs.dsum {
+            None => T::finish(place, wide),
+            Some(dsum) => {
+                let r = chunk.first_row + first + i;
+                T::finish_added(place, wide, row(dsum, r, inputs.dx_stride, n_cols));
+            }
+        }
     }
 }
 
-/// mean(dxhat) and mean(dxhat * xhat) of a row.
+/// Fills in mean(dxhat) and mean(dxhat * xhat) of a row.
 #[inline(always)]
-fn means<T: Lane>(dy: &[T], x: &[T], weight: &[f32], mean: f32, rstd: f32) -> [f32; 2] {
-    let n = x.len() as f32;
-    let (mut first, mut product) = (Vector::ZERO, Vector::ZERO);
-    let blocks = dy.chunks(BLOCK).zip(x.chunks(BLOCK));
+fn means<S: Simd>(simd: S, row: &mut Row<'_>, weight: &[f32]) {
+    let n = row.x.len() as f32;
+    let (mut first, mut product) = (0.0, 0.0);
+    let blocks = row.dy.chunks(BLOCK).zip(row.x.chunks(BLOCK));
     for ((dy, x), weight) in blocks.zip(weight.chunks(BLOCK)) {
-        let [firsts, products] = means_of(dy, x, weight, mean, rstd);
+        let [firsts, products] = means_of(simd, dy, x, weight, row.mean, row.rstd);
         first += firsts;
         product += products;
     }
-    [first.sum() / n, product.sum() / n]
+    (row.mean_dxhat, row.mean_dxhat_xhat) = (first / n, product / n);
 }
 
-/// Lane sums of a block's dxhat and dxhat * xhat.
+/// The sums of a block's dxhat and dxhat * xhat.
 #[inline(always)]
-fn means_of<T: Lane>(dy: &[T], x: &[T], weight: &[f32], mean: f32, rstd: f32) -> [Vector; 2] {
-    let (about, scale) = (Vector::splat(mean), Vector::splat(rstd));
-    let (mut firsts, mut products) = ([Vector::ZERO; 2], [Vector::ZERO; 2]);
-    let mut take = |k: usize, dy: Vector, x: Vector, weight: Vector| {
-        let dxhat = dy * weight;
-        firsts[k] += dxhat;
-        products[k] += dxhat * ((x - about) * scale);
-    };
-    let (dys, dy_tail) = dy.as_chunks::<LANES>();
-    let (xs, x_tail) = x.as_chunks::<LANES>();
-    let (weights, weight_tail) = weight.as_chunks::<LANES>();
-    for (i, ((dy, x), weight)) in dys.iter().zip(xs).zip(weights).enumerate() {
-        take(
-            i % 2,
-            Vector::load(dy),
-            Vector::load(x),
-            Vector::load(weight),
-        );
-    }
-    if !x_tail.is_empty() {
-        let (mut x, dy) = (Vector::load_part(x_tail), Vector::load_part(dy_tail));
-        // The lanes past the row's end count nothing, unless rstd is infinite: then all is NaN anyway.
-        x.0[x_tail.len()..].fill(mean);
-        take(0, dy, x, Vector::load_part(weight_tail));
-    }
-    [firsts, products].map(|of| of[0] + of[1])
-}
-
-/// dx, dweight and dbias of a vector of columns of all rows; the last vector may not be full.
-#[inline(always)]
-fn columns<T: Lane, const N: usize, const FULL: bool>(
-    rows: &[Row<'_, T>; N],
-    dx: &mut [Option<&mut [T]>; N],
+fn means_of<S: Simd>(
+    simd: S,
+    dy: &[f32],
+    x: &[f32],
     weight: &[f32],
-    dweight: &mut [f32],
-    dbias: &mut [f32],
-    at: usize,
-) {
-    let weight = load::<f32, FULL>(weight, at);
-    let mut dweights = load::<f32, FULL>(dweight, at);
-    let mut dbiases = load::<f32, FULL>(dbias, at);
-    for (row, dx) in rows.iter().zip(dx) {
-        let dy = load::<T, FULL>(row.dy, at);
-        let xhat = (load::<T, FULL>(row.x, at) - row.mean) * row.rstd;
-        dweights += dy * xhat;
-        dbiases += dy;
-        if let Some(dx) = dx {
-            let own = dy * weight;
-            let mut value = (own - row.mean_dxhat - xhat * row.mean_dxhat_xhat) * row.rstd;
-            if let Some(dsum) = row.dsum {
-                value += load::<T, FULL>(dsum, at);
-            }
-            store::<T, FULL>(value, dx, at);
+    mean: f32,
+    rstd: f32,
+) -> [f32; 2] {
+    let (about, scale) = (simd.splat_f32s(mean), simd.splat_f32s(rstd));
+    let (dys, dy_tail) = S::as_simd_f32s(dy);
+    let (xs, x_tail) = S::as_simd_f32s(x);
+    let (weights, weight_tail) = S::as_simd_f32s(weight);
+    let mut firsts = [simd.splat_f32s(0.0); 4];
+    let mut products = [simd.splat_f32s(0.0); 4];
+    let (dy_quads, dy_rest) = dys.as_chunks::<4>();
+    let (x_quads, x_rest) = xs.as_chunks::<4>();
+    let (weight_quads, weight_rest) = weights.as_chunks::<4>();
+    for ((dy, x), weight) in dy_quads.iter().zip(x_quads).zip(weight_quads) {
+        for k in 0..4 {
+            let dxhat = simd.mul_f32s(dy[k], weight[k]);
+            let xhat = simd.mul_f32s(simd.sub_f32s(x[k], about), scale);
+            firsts[k] = simd.add_f32s(firsts[k], dxhat);
+            products[k] = simd.mul_add_e_f32s(dxhat, xhat, products[k]);
         }
     }
-    store::<f32, FULL>(dweights, dweight, at);
-    store::<f32, FULL>(dbiases, dbias, at);
+    for ((dy, x), weight) in dy_rest.iter().zip(x_rest).zip(weight_rest) {
+        let dxhat = simd.mul_f32s(*dy, *weight);
+        let xhat = simd.mul_f32s(simd.sub_f32s(*x, about), scale);
+        firsts[0] = simd.add_f32s(firsts[0], dxhat);
+        products[0] = simd.mul_add_e_f32s(dxhat, xhat, products[0]);
+    }
+    let [first, product] = [firsts, products];
+    let first = simd.add_f32s(
+        simd.add_f32s(first[0], first[1]),
+        simd.add_f32s(first[2], first[3]),
+    );
+    let product = simd.add_f32s(
+        simd.add_f32s(product[0], product[1]),
+        simd.add_f32s(product[2], product[3]),
+    );
+    let (mut first, mut product) = (simd.reduce_sum_f32s(first), simd.reduce_sum_f32s(product));
+    for ((dy, x), weight) in dy_tail.iter().zip(x_tail).zip(weight_tail) {
+        let dxhat = dy * weight;
+        first += dxhat;
+        product += dxhat * ((x - mean) * rstd);
+    }
+    [first, product]
 }
 
+/// dx of some rows, and what they add to dweight and dbias.
 #[inline(always)]
-fn load<T: Lane, const FULL: bool>(from: &[T], at: usize) -> Vector {
-    match from[at..].first_chunk() {
-        Some(from) if FULL => Vector::load(from),
-        _ => Vector::load_part(&from[at..]),
+fn gradients<S: Simd, const N: usize>(
+    simd: S,
+    rows: &[Row<'_>; N],
+    weight: &[f32],
+    dx: &mut [&mut [f32]; N],
+    dweight: &mut [f32],
+    dbias: &mut [f32],
+) {
+    let n_cols = weight.len();
+    let n = n_cols / S::F32_LANES;
+    let mut rows_of = [RowVectors {
+        dy: &[],
+        x: &[],
+        numbers: [simd.splat_f32s(0.0); 4],
+    }; N];
+    let mut dx_of: [&mut [S::f32s]; N] = std::array::from_fn(|_| Default::default());
+    for ((vectors, row), (dx_of, dx)) in rows_of
+        .iter_mut()
+        .zip(rows)
+        .zip(dx_of.iter_mut().zip(dx.iter_mut()))
+    {
+        *vectors = RowVectors::new(simd, row);
+        *dx_of = &mut S::as_mut_simd_f32s(dx).0[..n];
+    }
+    let weights = &S::as_simd_f32s(weight).0[..n];
+    let (dweights, dbiases) = (
+        &mut S::as_mut_simd_f32s(dweight).0[..n],
+        &mut S::as_mut_simd_f32s(dbias).0[..n],
+    );
+    for v in 0..n {
+        let (mut dweight, mut dbias) = (dweights[v], dbiases[v]);
+        for (row, dx) in rows_of.iter().zip(dx_of.iter_mut()) {
+            let [mean, rstd, mean_dxhat, mean_dxhat_xhat] = row.numbers;
+            let (dy, x) = (row.dy[v], row.x[v]);
+            let xhat = simd.mul_f32s(simd.sub_f32s(x, mean), rstd);
+            dweight = simd.mul_add_e_f32s(dy, xhat, dweight);
+            dbias = simd.add_f32s(dbias, dy);
+            let own = simd.sub_f32s(simd.mul_f32s(dy, weights[v]), mean_dxhat);
+            let inner = simd.sub_f32s(own, simd.mul_f32s(xhat, mean_dxhat_xhat));
+            dx[v] = simd.mul_f32s(inner, rstd);
+        }
+        (dweights[v], dbiases[v]) = (dweight, dbias);
+    }
+    for c in n * S::F32_LANES..n_cols {
+        for (row, dx) in rows.iter().zip(dx.iter_mut()) {
+            let (dy, xhat) = (row.dy[c], (row.x[c] - row.mean) * row.rstd);
+            dweight[c] += dy * xhat;
+            dbias[c] += dy;
+            dx[c] = (dy * weight[c] - row.mean_dxhat - xhat * row.mean_dxhat_xhat) * row.rstd;
+        }
     }
 }
 
+/// What some rows add to dweight and dbias, without dx.
 #[inline(always)]
-fn store<T: Lane, const FULL: bool>(value: Vector, to: &mut [T], at: usize) {
-    match to[at..].first_chunk_mut() {
-        Some(to) if FULL => value.store(to),
-        _ => value.store_part(&mut to[at..]),
+fn sums<S: Simd, const N: usize>(
+    simd: S,
+    rows: &[Row<'_>; N],
+    dweight: &mut [f32],
+    dbias: &mut [f32],
+) {
+    let n_cols = dweight.len();
+    let n = n_cols / S::F32_LANES;
+    let (dweights, dbiases) = (
+        &mut S::as_mut_simd_f32s(dweight).0[..n],
+        &mut S::as_mut_simd_f32s(dbias).0[..n],
+    );
+    for row in rows {
+        let row = RowVectors::new(simd, row);
+        for v in 0..n {
+            let xhat = simd.mul_f32s(simd.sub_f32s(row.x[v], row.numbers[0]), row.numbers[1]);
+            dweights[v] = simd.mul_add_e_f32s(row.dy[v], xhat, dweights[v]);
+            dbiases[v] = simd.add_f32s(dbiases[v], row.dy[v]);
+        }
+    }
+    for c in n * S::F32_LANES..n_cols {
+        for row in rows {
+            dweight[c] += row.dy[c] * ((row.x[c] - row.mean) * row.rstd);
+            dbias[c] += row.dy[c];
+        }
+    }
+}
+
+/// A row in the processor's vectors.
+#[derive(Clone, Copy)]
+struct RowVectors<'a, V> {
+    dy: &'a [V],
+    x: &'a [V],
+    /// mean, rstd, mean(dxhat), mean(dxhat * xhat).
+    numbers: [V; 4],
+}
+
+impl<'a, V> RowVectors<'a, V> {
+    #[inline(always)]
+    fn new<S: Simd<f32s = V>>(simd: S, row: &Row<'a>) -> Self {
+        RowVectors {
+            dy: S::as_simd_f32s(row.dy).0,
+            x: S::as_simd_f32s(row.x).0,
+            numbers: [
+                simd.splat_f32s(row.mean),
+                simd.splat_f32s(row.rstd),
+                simd.splat_f32s(row.mean_dxhat),
+                simd.splat_f32s(row.mean_dxhat_xhat),
+            ],
+        }
     }
 }

@@ -1,15 +1,16 @@
 //! The forward pass on the host. A row is read three times, the second and third from the nearest cache: for
 //! its mean, for its variance about that mean, for y.
 
+use pulp::Simd;
 use rayon::prelude::*;
 
-use super::lanes::{LANES, Lane, Vector};
+use super::lanes::Lane;
 use super::{Value, parameter, row};
 use crate::Result;
 use crate::pass::ForwardPass;
 
-/// Columns whose sums are kept apart: a lane adds up 16 values, then blocks, so that a long row's rounding
-/// errors stay small.
+/// Columns whose sums are kept apart: a lane adds up a few values, then come the blocks' sums, so that a long
+/// row's rounding errors stay small.
 pub const BLOCK: usize = 1024;
 
 /// Elements that make a chunk worth a thread's while.
@@ -74,33 +75,55 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
         })
         .collect();
     let arch = pulp::Arch::new();
-    let work = |chunk: Chunk<'_, T>| {
-        arch.dispatch(Rows {
-            inputs: &inputs,
-            chunk,
-        })
-    };
+    let inputs = &inputs;
+    // One thread does a small problem faster than two can agree on it.
     if chunks.len() == 1 {
-        chunks.into_iter().for_each(work);
+        let mut scratch = vec![0.0; 2 * n_cols];
+        for chunk in chunks {
+            let scratch = &mut scratch[..];
+            arch.dispatch(Rows {
+                inputs,
+                chunk,
+                scratch,
+            });
+        }
     } else {
-        chunks.into_par_iter().for_each(work);
+        let scratch = || vec![0.0; 2 * n_cols];
+        chunks
+            .into_par_iter()
+            .for_each_init(scratch, |scratch, chunk| {
+                arch.dispatch(Rows {
+                    inputs,
+                    chunk,
+                    scratch,
+                });
+            });
     }
     Ok(())
 }
 
 /// A chunk's work, compiled once for each kind of processor.
+///
+/// All that it calls is always inlined, and there are no closures: other functions would be compiled for the
+/// oldest processor.
 struct Rows<'a, 'b, T> {
     inputs: &'a Inputs<'a, T>,
     chunk: Chunk<'b, T>,
+    scratch: &'b mut [f32],
 }
 
 impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Rows { inputs, mut chunk } = self;
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Rows {
+            inputs,
+            mut chunk,
+            scratch,
+        } = self;
         let n_cols = inputs.n_cols;
+        let (wide_x, wide_y) = scratch.split_at_mut(scratch.len() / 2);
         for i in 0..chunk.mean.len() {
             let r = chunk.first_row + i;
             let mut x = row(inputs.x, r, inputs.x_stride, n_cols);
@@ -110,16 +133,19 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
                 add(x, row(residual, r, inputs.x_stride, n_cols), sum);
                 x = sum;
             }
-            let (mean, shift, rstd) = statistics(x, inputs.eps);
+            let x = T::widened(x, wide_x);
+            let (mean, shift, rstd) = statistics(simd, x, inputs.eps);
+            let y = &mut chunk.y[place];
+            let target = T::target(y, wide_y);
             normalise(
+                simd,
                 x,
-                mean,
-                shift,
-                rstd,
+                [mean, shift, rstd],
                 inputs.weight,
                 inputs.bias,
-                &mut chunk.y[place],
+                target,
             );
+            T::finish(y, wide_y);
             chunk.mean[i] = mean + shift;
             chunk.rstd[i] = rstd;
         }
@@ -136,101 +162,115 @@ fn add<T: Lane>(x: &[T], residual: &[T], sum: &mut [T]) {
 
 /// A row's mean, what rounding it left over, and 1 / sqrt(var + eps).
 #[inline(always)]
-fn statistics<T: Lane>(x: &[T], eps: f32) -> (f32, f32, f32) {
+fn statistics<S: Simd>(simd: S, x: &[f32], eps: f32) -> (f32, f32, f32) {
     let n = x.len() as f32;
-    let mut sum = Vector::ZERO;
+    let mut sum = 0.0;
     for block in x.chunks(BLOCK) {
-        sum += sum_of(block);
+        sum += sum_of(simd, block);
     }
-    let mean = sum.sum() / n;
+    let mean = sum / n;
 
-    let (mut first, mut square) = (Vector::ZERO, Vector::ZERO);
+    let (mut first, mut square) = (0.0, 0.0);
     for block in x.chunks(BLOCK) {
-        let [firsts, squares] = deviations_of(block, mean);
+        let [firsts, squares] = deviations_of(simd, block, mean);
         first += firsts;
         square += squares;
     }
     // The deviations' own sum is what the mean's rounding left over.
-    let shift = first.sum() / n;
-    let square = square.sum() / n;
+    let (shift, square) = (first / n, square / n);
     let var = (square - shift * shift).max(0.0);
     // `max` drops a NaN, which must stay one.
     let var = if square.is_nan() { square } else { var };
     (mean, shift, 1.0 / (var + eps).sqrt())
 }
 
-/// Lane sums of a block.
 #[inline(always)]
-fn sum_of<T: Lane>(x: &[T]) -> Vector {
-    let (vectors, tail) = x.as_chunks::<LANES>();
+fn sum_of<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    let (vectors, tail) = S::as_simd_f32s(x);
     let (quads, rest) = vectors.as_chunks::<4>();
-    let mut sums = [Vector::ZERO; 4];
+    let [mut a, mut b, mut c, mut d] = [simd.splat_f32s(0.0); 4];
     for quad in quads {
-        for (sum, vector) in sums.iter_mut().zip(quad) {
-            *sum += Vector::load(vector);
-        }
+        a = simd.add_f32s(a, quad[0]);
+        b = simd.add_f32s(b, quad[1]);
+        c = simd.add_f32s(c, quad[2]);
+        d = simd.add_f32s(d, quad[3]);
     }
-    for (sum, vector) in sums.iter_mut().zip(rest) {
-        *sum += Vector::load(vector);
+    for vector in rest {
+        a = simd.add_f32s(a, *vector);
     }
-    sums[3] += Vector::load_part(tail);
-    (sums[0] + sums[1]) + (sums[2] + sums[3])
+    b = simd.add_f32s(b, simd.partial_load_f32s(tail));
+    let sum = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
+    simd.reduce_sum_f32s(sum)
 }
 
-/// Lane sums of a block's deviations from a mean, and of their squares.
+/// The sums of a block's deviations from a mean, and of their squares.
 #[inline(always)]
-fn deviations_of<T: Lane>(x: &[T], mean: f32) -> [Vector; 2] {
-    let (vectors, tail) = x.as_chunks::<LANES>();
+fn deviations_of<S: Simd>(simd: S, x: &[f32], mean: f32) -> [f32; 2] {
+    let (vectors, tail) = S::as_simd_f32s(x);
     let (quads, rest) = vectors.as_chunks::<4>();
-    let about = Vector::splat(mean);
-    let (mut firsts, mut squares) = ([Vector::ZERO; 4], [Vector::ZERO; 4]);
-    let mut take = |k: usize, deviation: Vector| {
-        firsts[k] += deviation;
-        squares[k] += deviation * deviation;
-    };
+    let about = simd.splat_f32s(mean);
+    let mut firsts = [simd.splat_f32s(0.0); 4];
+    let mut squares = [simd.splat_f32s(0.0); 4];
     for quad in quads {
-        for (k, vector) in quad.iter().enumerate() {
-            take(k, Vector::load(vector) - about);
+        for k in 0..4 {
+            let deviation = simd.sub_f32s(quad[k], about);
+            firsts[k] = simd.add_f32s(firsts[k], deviation);
+            squares[k] = simd.mul_add_e_f32s(deviation, deviation, squares[k]);
         }
     }
-    for (k, vector) in rest.iter().enumerate() {
-        take(k, Vector::load(vector) - about);
+    for vector in rest {
+        let deviation = simd.sub_f32s(*vector, about);
+        firsts[0] = simd.add_f32s(firsts[0], deviation);
+        squares[0] = simd.mul_add_e_f32s(deviation, deviation, squares[0]);
     }
-    // The lanes past the row's end count nothing.
-    let mut deviation = Vector::load_part(tail) - about;
-    deviation.0[tail.len()..].fill(0.0);
-    take(3, deviation);
-    [firsts, squares].map(|of| (of[0] + of[1]) + (of[2] + of[3]))
+    let [first, square] = [firsts, squares];
+    let first = simd.add_f32s(
+        simd.add_f32s(first[0], first[1]),
+        simd.add_f32s(first[2], first[3]),
+    );
+    let square = simd.add_f32s(
+        simd.add_f32s(square[0], square[1]),
+        simd.add_f32s(square[2], square[3]),
+    );
+    let (mut first, mut square) = (simd.reduce_sum_f32s(first), simd.reduce_sum_f32s(square));
+    for x in tail {
+        let deviation = x - mean;
+        first += deviation;
+        square += deviation * deviation;
+    }
+    [first, square]
 }
 
 /// y = (x - mean) * rstd * weight + bias.
 #[inline(always)]
-fn normalise<T: Lane>(
-    x: &[T],
-    mean: f32,
-    shift: f32,
-    rstd: f32,
+fn normalise<S: Simd>(
+    simd: S,
+    x: &[f32],
+    [mean, shift, rstd]: [f32; 3],
     weight: &[f32],
     bias: &[f32],
-    y: &mut [T],
+    y: &mut [f32],
 ) {
-    let (mean, shift, rstd) = (
-        Vector::splat(mean),
-        Vector::splat(shift),
-        Vector::splat(rstd),
-    );
-    let of = |x: Vector, weight: Vector, bias: Vector| (x - mean - shift) * rstd * weight + bias;
-    let (xs, x_tail) = x.as_chunks::<LANES>();
-    let (weights, weight_tail) = weight.as_chunks::<LANES>();
-    let (biases, bias_tail) = bias.as_chunks::<LANES>();
-    let (ys, y_tail) = y.as_chunks_mut::<LANES>();
+    let (xs, x_tail) = S::as_simd_f32s(x);
+    let (weights, weight_tail) = S::as_simd_f32s(weight);
+    let (biases, bias_tail) = S::as_simd_f32s(bias);
+    let (ys, y_tail) = S::as_mut_simd_f32s(y);
+    let [mean, shift, rstd] = [
+        simd.splat_f32s(mean),
+        simd.splat_f32s(shift),
+        simd.splat_f32s(rstd),
+    ];
     for (((x, weight), bias), y) in xs.iter().zip(weights).zip(biases).zip(ys) {
-        of(Vector::load(x), Vector::load(weight), Vector::load(bias)).store(y);
+        let xhat = simd.mul_f32s(simd.sub_f32s(simd.sub_f32s(*x, mean), shift), rstd);
+        *y = simd.mul_add_e_f32s(xhat, *weight, *bias);
     }
-    let tail = of(
-        Vector::load_part(x_tail),
-        Vector::load_part(weight_tail),
-        Vector::load_part(bias_tail),
-    );
-    tail.store_part(y_tail);
+    if !x_tail.is_empty() {
+        let x = simd.partial_load_f32s(x_tail);
+        let xhat = simd.mul_f32s(simd.sub_f32s(simd.sub_f32s(x, mean), shift), rstd);
+        let (weight, bias) = (
+            simd.partial_load_f32s(weight_tail),
+            simd.partial_load_f32s(bias_tail),
+        );
+        simd.partial_store_f32s(y_tail, simd.mul_add_e_f32s(xhat, weight, bias));
+    }
 }

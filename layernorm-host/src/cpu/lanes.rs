@@ -1,119 +1,11 @@
-//! Sixteen values at a time, as arrays that the compiler turns into the processor's vectors, and the
-//! conversions of the half types without branches, so that they vectorise too.
-//!
-//! Multiplications and additions stay apart, so the bits are the same where there is no fused one.
-
-use std::ops::{Add, AddAssign, Mul, Sub};
+//! The host's element types as f32 and back. The half types' conversions have no branches, so that the compiler
+//! turns a loop of them into the processor's vector instructions.
 
 use half::{bf16, f16};
 
-/// Values in a vector: AVX-512's 16, two of AVX2's, four of NEON's.
-pub const LANES: usize = 16;
-
-/// Sixteen f32.
-#[derive(Clone, Copy)]
-pub struct Vector(pub [f32; LANES]);
-
-impl Vector {
-    pub const ZERO: Vector = Vector([0.0; LANES]);
-
-    #[inline(always)]
-    pub fn splat(value: f32) -> Self {
-        Vector([value; LANES])
-    }
-
-    #[inline(always)]
-    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        let mut out = self;
-        for (out, other) in out.0.iter_mut().zip(other.0) {
-            *out = f(*out, other);
-        }
-        out
-    }
-
-    #[inline(always)]
-    pub fn load<T: Lane>(from: &[T; LANES]) -> Self {
-        let mut out = Vector::ZERO;
-        for (out, from) in out.0.iter_mut().zip(from) {
-            *out = from.widen();
-        }
-        out
-    }
-
-    /// Loads what there is, and zeros for the rest.
-    #[inline(always)]
-    pub fn load_part<T: Lane>(from: &[T]) -> Self {
-        let mut out = Vector::ZERO;
-        for (out, from) in out.0.iter_mut().zip(from) {
-            *out = from.widen();
-        }
-        out
-    }
-
-    #[inline(always)]
-    pub fn store<T: Lane>(self, to: &mut [T; LANES]) {
-        for (to, from) in to.iter_mut().zip(self.0) {
-            *to = T::narrow(from);
-        }
-    }
-
-    #[inline(always)]
-    pub fn store_part<T: Lane>(self, to: &mut [T]) {
-        for (to, from) in to.iter_mut().zip(self.0) {
-            *to = T::narrow(from);
-        }
-    }
-
-    /// The sum of the lanes, as a tree.
-    #[inline(always)]
-    pub fn sum(self) -> f32 {
-        let mut lanes = self.0;
-        let mut width = LANES / 2;
-        while width > 0 {
-            for i in 0..width {
-                lanes[i] += lanes[i + width];
-            }
-            width /= 2;
-        }
-        lanes[0]
-    }
-}
-
-impl Add for Vector {
-    type Output = Self;
-
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        self.zip(other, |a, b| a + b)
-    }
-}
-
-impl AddAssign for Vector {
-    #[inline(always)]
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
-}
-
-impl Sub for Vector {
-    type Output = Self;
-
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        self.zip(other, |a, b| a - b)
-    }
-}
-
-impl Mul for Vector {
-    type Output = Self;
-
-    #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        self.zip(other, |a, b| a * b)
-    }
-}
-
 /// A type whose values widen to f32 exactly, and narrow from it to the nearest, ties to even.
+///
+/// The row functions let f32 rows be used where they lie, and the half types' by way of a scratch row.
 pub trait Lane: Copy {
     /// Zero.
     const ZERO: Self;
@@ -121,6 +13,37 @@ pub trait Lane: Copy {
     fn widen(self) -> f32;
     /// The nearest value.
     fn narrow(value: f32) -> Self;
+
+    /// A row as f32.
+    #[inline(always)]
+    fn widened<'a>(row: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32] {
+        for (wide, value) in scratch.iter_mut().zip(row) {
+            *wide = value.widen();
+        }
+        scratch
+    }
+
+    /// Where to write a row as f32, before [`finish`](Self::finish).
+    #[inline(always)]
+    fn target<'a>(_row: &'a mut [Self], scratch: &'a mut [f32]) -> &'a mut [f32] {
+        scratch
+    }
+
+    /// Brings what was written to [`target`](Self::target) to its row.
+    #[inline(always)]
+    fn finish(row: &mut [Self], scratch: &[f32]) {
+        for (value, wide) in row.iter_mut().zip(scratch) {
+            *value = Self::narrow(*wide);
+        }
+    }
+
+    /// As [`finish`](Self::finish), with another row added before rounding.
+    #[inline(always)]
+    fn finish_added(row: &mut [Self], scratch: &[f32], added: &[Self]) {
+        for ((value, wide), added) in row.iter_mut().zip(scratch).zip(added) {
+            *value = Self::narrow(*wide + added.widen());
+        }
+    }
 }
 
 impl Lane for f32 {
@@ -134,6 +57,26 @@ impl Lane for f32 {
     #[inline(always)]
     fn narrow(value: f32) -> f32 {
         value
+    }
+
+    #[inline(always)]
+    fn widened<'a>(row: &'a [f32], _scratch: &'a mut [f32]) -> &'a [f32] {
+        row
+    }
+
+    #[inline(always)]
+    fn target<'a>(row: &'a mut [f32], _scratch: &'a mut [f32]) -> &'a mut [f32] {
+        row
+    }
+
+    #[inline(always)]
+    fn finish(_row: &mut [f32], _scratch: &[f32]) {}
+
+    #[inline(always)]
+    fn finish_added(row: &mut [f32], _scratch: &[f32], added: &[f32]) {
+        for (value, added) in row.iter_mut().zip(added) {
+            *value += added;
+        }
     }
 }
 
@@ -238,15 +181,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn lanes_add_up() {
-        let mut vector = Vector::ZERO;
-        for i in 0..LANES {
-            vector.0[i] = i as f32;
-        }
-        assert_eq!(vector.sum(), 120.0);
     }
 
     fn same(a: f32, b: f32) -> bool {

@@ -1,9 +1,8 @@
 //! The native path: both passes on the host's cores, vectorised for what the processor has, parallel over
 //! rows. It takes a checked pass and knows nothing of plans or devices.
 //!
-//! Rows are cut into chunks by the problem's size alone, sums have a fixed number of lanes, and partial
-//! sums are added in a fixed order: the same input gives the same bits on any number of threads and on
-//! any processor.
+//! Rows are cut into chunks by the problem's size alone, and partial sums are added in a fixed order: the same
+//! input gives the same bits on any number of threads.
 
 mod backward;
 mod forward;

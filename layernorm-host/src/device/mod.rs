@@ -262,6 +262,10 @@ impl HostMemory {
         self.0.as_mut().and_then(T::slice_mut).unwrap_or_default()
     }
 
+    pub(crate) fn bytes_of(&self, start: usize, len: usize) -> &[u8] {
+        &self.bytes()[start..][..len]
+    }
+
     fn bytes(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], HostBuffer::bytes)
     }

@@ -1,0 +1,88 @@
+"""LayerNorm on the CPU beside PyTorch's, on the same cores, in turn, in one run.
+
+    cargo build --release -p layernorm-host --example cpu_speed
+    pip install torch
+    python layernorm-host/benches/cpu.py [target folder]
+
+Each round times PyTorch, then this library, both allocating their outputs; a shape's number is the median of its
+rounds. The copy is a clone of x by PyTorch: what the memory allows. Prints a table in Markdown.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+ROUNDS = 5
+REPEATS = 15
+SHAPES = [(4096, 1024), (4096, 4096)]
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+def median_ms(call):
+    for _ in range(3):
+        call()
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3
+
+
+def pytorch(n_rows, n_cols, dtype):
+    x = torch.randn(n_rows, n_cols).to(dtype).requires_grad_()
+    weight = torch.ones(n_cols, dtype=dtype, requires_grad=True)
+    bias = torch.zeros(n_cols, dtype=dtype, requires_grad=True)
+    dy = torch.randn(n_rows, n_cols).to(dtype)
+
+    def forward():
+        with torch.no_grad():
+            torch.nn.functional.layer_norm(x, (n_cols,), weight, bias)
+
+    def both():
+        x.grad = weight.grad = bias.grad = None
+        torch.nn.functional.layer_norm(x, (n_cols,), weight, bias).backward(dy)
+
+    return median_ms(forward), median_ms(both), median_ms(lambda: x.detach().clone())
+
+
+def ours(program, n_rows, n_cols, dtype):
+    command = [program, str(n_rows), str(n_cols), dtype, str(REPEATS)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    forward, both, _copy = map(float, output.split())
+    return forward, both
+
+
+def main():
+    target = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("CARGO_TARGET_DIR", "target")
+    program = os.path.join(target, "release", "examples", "cpu_speed")
+    if not os.path.exists(program):
+        sys.exit(f"{program} is not there: cargo build --release -p layernorm-host --example cpu_speed")
+    threads = torch.get_num_threads()
+    print(f"PyTorch {torch.__version__}, {threads} threads, {os.cpu_count()} processors\n")
+    print("| x | PyTorch fwd | ours | ratio | PyTorch fwd+bwd | ours | ratio | copy |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, dtype in DTYPES.items():
+        for n_rows, n_cols in SHAPES:
+            rounds = [
+                (pytorch(n_rows, n_cols, dtype), ours(program, n_rows, n_cols, name))
+                for _ in range(ROUNDS)
+            ]
+            theirs = [statistics.median(column) for column in zip(*(r[0] for r in rounds))]
+            mine = [statistics.median(column) for column in zip(*(r[1] for r in rounds))]
+            copied = 2 * n_rows * n_cols * dtype.itemsize / theirs[2] / 1e6
+            print(
+                f"| {n_rows} x {n_cols} {name} "
+                f"| {theirs[0]:.2f} ms | {mine[0]:.2f} ms | {theirs[0] / mine[0]:.2f} "
+                f"| {theirs[1]:.2f} ms | {mine[1]:.2f} ms | {theirs[1] / mine[1]:.2f} "
+                f"| {copied:.1f} GB/s |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
