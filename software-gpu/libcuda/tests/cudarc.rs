@@ -1,11 +1,11 @@
 //! cudarc, which loads the driver at run time, runs on the software device unchanged: it finds the
 //! library under its usual name and knows nothing of what is behind it.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+mod child;
+
 use std::sync::Arc;
 
+use child::on_the_software_device;
 use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags, cudaError_enum};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaSlice, CudaStream, LaunchConfig, PushKernelArg,
@@ -13,50 +13,6 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 
 const KERNELS: &str = include_str!("../../../cuda-driver/tests/ptx/kernels.ptx");
-/// Set in the process that runs the body.
-const MARK: &str = "SOFTWARE_GPU_TEST_CHILD";
-
-/// A folder with the library that this test was built with, under the names that clients look for.
-fn folder_with_libcuda(test: &str) -> PathBuf {
-    let exe = std::env::current_exe().expect("the test has a file");
-    let built = exe.with_file_name("libsoftware_gpu_libcuda.so");
-    assert!(
-        built.is_file(),
-        "{} is built with the test",
-        built.display()
-    );
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
-    fs::create_dir_all(&folder).expect("the target folder is writable");
-    for name in ["libcuda.so", "libcuda.so.1"] {
-        let _ = fs::remove_file(folder.join(name));
-        std::os::unix::fs::symlink(&built, folder.join(name)).expect("links can be made");
-    }
-    folder
-}
-
-/// Runs the test's body in a process whose dynamic linker finds the software device's library.
-fn on_the_software_device(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
-    if std::env::var_os(MARK).is_some() {
-        return body();
-    }
-    let output = Command::new(std::env::current_exe().expect("the test has a file"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env_remove("SOFTWARE_GPU_DEVICES")
-        .env_remove("SOFTWARE_GPU_MODEL")
-        .envs(variables.iter().copied())
-        .env("LD_LIBRARY_PATH", folder_with_libcuda(test))
-        .env(MARK, "1")
-        .output()
-        .expect("the test starts again");
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && stdout.contains("1 passed"),
-        "{test} in its own process: {}\n{stdout}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
 #[test]
 fn devices_are_found_and_asked() {
     let variables = [("SOFTWARE_GPU_MODEL", "a100,t4")];
