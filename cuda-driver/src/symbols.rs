@@ -61,8 +61,7 @@ impl Twin {
 macro_rules! forward {
     ($($name:ident($($arg:ident: $type:ty),*);)*) => { $(
         #[unsafe(no_mangle)]
-        #[expect(clippy::allow_attributes, reason = "true of some symbols, not of all")]
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "true of some symbols, not of all")]
         pub unsafe extern "C" fn $name($($arg: $type),*) -> u32 {
             static TWIN: Twin = Twin::new(concat!(stringify!($name), "\0"));
             type Function = unsafe extern "C" fn($($type),*) -> u32;

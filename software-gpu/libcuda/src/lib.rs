@@ -19,8 +19,7 @@ macro_rules! export {
         /// # Safety
         /// Pointers are null or point to what the driver API says, with its sizes.
         #[unsafe(no_mangle)]
-        #[expect(clippy::allow_attributes, reason = "true of some symbols, not of all")]
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "true of some symbols, not of all")]
         pub unsafe extern "C" fn $name($($arg: $type),*) -> u32 {
             // SAFETY: passed on unchanged.
             unsafe { software_gpu::driver::$name($($arg),*) }
@@ -40,8 +39,7 @@ macro_rules! export_again {
         /// # Safety
         /// Pointers are null or point to what the driver API says, with its sizes.
         #[unsafe(no_mangle)]
-        #[expect(clippy::allow_attributes, reason = "true of some symbols, not of all")]
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "true of some symbols, not of all")]
         pub unsafe extern "C" fn $name($($arg: $type),*) -> u32 {
             // SAFETY: passed on unchanged.
             unsafe { software_gpu::driver::$same($($arg),*) }

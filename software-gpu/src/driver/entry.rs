@@ -29,8 +29,7 @@ macro_rules! supported {
             ///
             /// # Safety
             /// Pointers are null or point to what the driver API says, with its sizes.
-            #[expect(clippy::allow_attributes, reason = "true of most entry points, not of all")]
-            #[allow(unused_unsafe, clippy::too_many_arguments)]
+            #[allow(unused_unsafe, clippy::too_many_arguments, reason = "true of most entry points, not of all")]
             pub unsafe extern "C" fn $name($($arg: $type),*) -> u32 {
                 // SAFETY: the caller passes what the driver API asks for.
                 guard(stringify!($name), || unsafe { body::$name($($arg),*) })
@@ -53,8 +52,7 @@ macro_rules! unsupported {
             ///
             /// # Safety
             /// Nothing is asked: no pointer is followed.
-            #[expect(clippy::allow_attributes, reason = "true of some entry points, not of all")]
-            #[allow(clippy::too_many_arguments)]
+            #[allow(clippy::too_many_arguments, reason = "true of some entry points, not of all")]
             pub unsafe extern "C" fn $name($(_: $type),*) -> u32 {
                 guard(stringify!($name), || {
                     report::unsupported(stringify!($name));
