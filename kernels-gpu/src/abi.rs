@@ -2,13 +2,13 @@
 //! may import from this crate.
 //!
 //! An entry point's name is `layernorm_<pass>_<x>_<weight>_<variant>`, for example
-//! `layernorm_forward_bf16_f32_rows_32x4`:
+//! `layernorm_forward_bf16_f32_rows_64x4`:
 //!
 //! | part | values |
 //! |---|---|
 //! | pass | `forward`, `backward` |
 //! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first) |
-//! | variant | `rows_<lanes>x<vecs>` (a row in the registers of `lanes` threads), `any` (any row) |
+//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `narrow_<lanes>x<vecs>` (one element an access), `shared_<stages>` (a row in shared memory, forward alone), `any` |
 //!
 //! The second kernel of the backward pass is `layernorm_reduce_<weight>`, with weight one of `f32`,
 //! `f16`, `bf16`.
@@ -19,19 +19,25 @@ use core::ffi::c_void;
 /// the element's size, must be a multiple of it.
 pub const VECTOR_BYTES: u32 = 16;
 
-/// The shape of a `rows` variant: how a row lies over the threads of a block.
+/// How a row lies over the threads of a block, in a `rows` or `narrow` variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowTile {
-    /// Threads that share a row: a power of two. Above 32 it is the whole block.
+    /// Threads that share a row: a power of two, up to 32 or all of the block.
     pub lanes: u32,
-    /// 16-byte vectors that a thread holds. `lanes * vecs` vectors are the longest row that fits.
+    /// Vectors that a thread holds: 16 bytes each, or one element each in a `narrow` variant.
     pub vecs: u32,
     /// Threads in a block; `block / lanes` rows are in work at a time.
     pub block: u32,
+    /// Rows that a thread has in shared memory, on their way or in work. 0: rows go straight to registers,
+    /// and the grid has a place for every row.
+    pub stages: u32,
+    /// Blocks that a multiprocessor is meant to hold, which bounds their registers; 0: as the compiler
+    /// likes. The grid of a kernel with stages is this many for each multiprocessor.
+    pub blocks_per_sm: u32,
 }
 
 impl RowTile {
-    /// The longest row that fits, in 16-byte vectors.
+    /// The longest row that fits, in vectors.
     pub const fn max_vectors(&self) -> u32 {
         self.lanes * self.vecs
     }
@@ -40,56 +46,114 @@ impl RowTile {
     pub const fn rows_per_block(&self) -> u32 {
         self.block / self.lanes
     }
+
+    /// Dynamic shared memory of a block for each tensor that it stages (x; x and dy), in bytes.
+    pub const fn ring_bytes(&self) -> u32 {
+        self.stages * self.vecs * self.block * VECTOR_BYTES
+    }
 }
 
-/// The forward pass's `rows` variants, shortest row first.
+const fn tile(lanes: u32, vecs: u32, block: u32, stages: u32, blocks_per_sm: u32) -> RowTile {
+    RowTile {
+        lanes,
+        vecs,
+        block,
+        stages,
+        blocks_per_sm,
+    }
+}
+
+/// The forward pass's `rows` variants, shortest row first. Measured on an H200; docs/performance.md has the
+/// figures.
 pub const FORWARD_TILES: &[RowTile] = &[
-    RowTile {
-        lanes: 32,
-        vecs: 1,
-        block: 128,
-    },
-    RowTile {
-        lanes: 32,
-        vecs: 4,
-        block: 128,
-    },
-    RowTile {
-        lanes: 256,
-        vecs: 2,
-        block: 256,
-    },
-    RowTile {
-        lanes: 512,
-        vecs: 4,
-        block: 512,
-    },
+    // Several rows a warp, so that short rows keep all its lanes busy.
+    tile(8, 1, 128, 0, 0),
+    tile(8, 2, 128, 0, 0),
+    tile(8, 4, 128, 0, 5),
+    tile(16, 4, 64, 0, 10),
+    // From here a row has the block: what is the same in all threads then costs no registers.
+    tile(32, 4, 32, 0, 0),
+    tile(64, 4, 64, 0, 0),
+    tile(128, 4, 128, 0, 0),
+    tile(128, 8, 128, 0, 3),
+    // Too few blocks fit for one to load while others compute: the next row is on its way instead.
+    tile(1024, 2, 1024, 2, 1),
 ];
 
-/// The backward pass's `rows` variants, shortest row first.
-pub const BACKWARD_TILES: &[RowTile] = &[
-    RowTile {
-        lanes: 32,
-        vecs: 1,
-        block: 128,
-    },
-    RowTile {
-        lanes: 128,
-        vecs: 1,
-        block: 128,
-    },
-    RowTile {
-        lanes: 512,
-        vecs: 1,
-        block: 512,
-    },
+/// Threads in a block of the forward pass's `shared` variants, a row each: `shared_2` where two rows fit a
+/// block's shared memory, `shared_1` where one does.
+pub const SHARED_BLOCK: u32 = 512;
+
+/// The forward pass's `narrow` variants, shortest row first.
+pub const FORWARD_NARROW_TILES: &[RowTile] = &[
+    tile(8, 4, 128, 0, 0),
+    tile(32, 8, 128, 0, 0),
+    tile(128, 8, 128, 0, 0),
+    tile(512, 8, 512, 0, 1),
 ];
+
+/// The backward pass's `rows` variants for f32, shortest row first.
+pub const BACKWARD_TILES_F32: &[RowTile] = &[
+    tile(8, 1, 128, 2, 4),
+    tile(8, 2, 128, 2, 4),
+    tile(8, 4, 128, 2, 3),
+    tile(16, 4, 128, 2, 3),
+    tile(32, 4, 128, 2, 3),
+    tile(128, 2, 128, 3, 4),
+    tile(256, 2, 256, 2, 2),
+    tile(512, 2, 512, 3, 1),
+    tile(512, 4, 512, 2, 1),
+];
+
+/// The backward pass's `rows` variants for f16, shortest row first: as for bf16, but for the tiles that its
+/// conversions would make spill.
+pub const BACKWARD_TILES_F16: &[RowTile] = &[
+    tile(8, 1, 128, 2, 4),
+    tile(8, 2, 128, 2, 3),
+    tile(16, 2, 128, 2, 3),
+    tile(32, 2, 128, 3, 3),
+    tile(64, 2, 64, 2, 6),
+    tile(128, 2, 128, 3, 4),
+    tile(128, 4, 128, 2, 2),
+    tile(256, 4, 256, 2, 1),
+];
+
+/// The backward pass's `rows` variants for bf16, shortest row first.
+///
+/// A vector has twice the columns of an f32 vector, so twice the registers for dweight and dbias.
+pub const BACKWARD_TILES_BF16: &[RowTile] = &[
+    tile(8, 1, 128, 2, 4),
+    tile(8, 2, 128, 2, 3),
+    tile(8, 4, 128, 2, 2),
+    tile(16, 4, 128, 2, 2),
+    tile(32, 4, 128, 2, 2),
+    tile(128, 2, 128, 3, 4),
+    tile(128, 4, 128, 2, 2),
+    tile(256, 4, 256, 2, 1),
+];
+
+/// The tile of a table that has these lanes and vectors; the device code looks up its own in this way.
+pub const fn find_tile(tiles: &[RowTile], lanes: u32, vecs: u32) -> RowTile {
+    let mut i = 0;
+    while i < tiles.len() {
+        if tiles[i].lanes == lanes && tiles[i].vecs == vecs {
+            return tiles[i];
+        }
+        i += 1;
+    }
+    panic!("no such tile in the table")
+}
+
+/// Static shared memory that any kernel declares at most, in bytes: what is left of a block's is for its
+/// dynamic shared memory.
+pub const STATIC_SHARED_BYTES: u32 = 9 << 10;
 
 /// Threads in a block of the `any` variants: one row at a time, strided over the block.
 pub const ANY_BLOCK: u32 = 256;
 
-/// Threads in a block of the `reduce` kernels, as [`REDUCE_COLS`] columns by rows of partials.
-pub const REDUCE_BLOCK: u32 = 256;
+/// Threads in a block of the `reduce` kernels, as [`REDUCE_COLS`] columns by rows of partials. The grid has
+/// two rows: dweight, dbias.
+pub const REDUCE_BLOCK: u32 = 1024;
 
 /// Columns of dweight and dbias that one block of a `reduce` kernel sums.
 pub const REDUCE_COLS: u32 = 32;

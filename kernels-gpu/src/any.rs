@@ -10,7 +10,7 @@ use crate::abi::ANY_BLOCK;
 use crate::backward::Backward;
 use crate::forward::{Forward, rstd};
 use crate::reduce::sum_over_row;
-use crate::vector::{Packed, load_f32, load_f32_shared, store_f32};
+use crate::vector::{Packed, load_f32, store_f32};
 
 /// Columns of a row that a thread has in registers at a time.
 const CHUNK: usize = 8;
@@ -218,11 +218,7 @@ pub unsafe fn backward_any<T: Packed<1>, W: Packed<1>>(p: Backward<T, W>) {
         let dx = p.dx.wrapping_add((row * p.dx_stride) as usize);
         let dsum = p.dsum.wrapping_add((row * p.dx_stride) as usize);
         // SAFETY: the row exists.
-        let [mean, rstd] = unsafe {
-            let mean = load_f32_shared(p.mean.wrapping_add(row as usize), p.needs_x());
-            let rstd = load_f32_shared(p.rstd.wrapping_add(row as usize), p.needs_x());
-            [mean, rstd]
-        };
+        let [mean, rstd] = unsafe { p.statistics(row) };
         // dy, xhat and dy * weight of a column.
         // SAFETY: the column exists where this is called.
         let load = |column: u32| unsafe {

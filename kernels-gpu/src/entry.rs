@@ -3,17 +3,24 @@
 use cuda_std::prelude::*;
 use half::{bf16, f16};
 
+use crate::abi::{
+    ANY_BLOCK, BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32, FORWARD_NARROW_TILES,
+    FORWARD_TILES, REDUCE_BLOCK, RowTile, SHARED_BLOCK, find_tile,
+};
 use crate::any::{backward_any, forward_any};
-use crate::backward::{Backward, Reduce, backward_rows, reduce_partials};
-use crate::forward::{Forward, forward_rows};
+use crate::backward::{Backward, backward_rows};
+use crate::forward::{Forward, forward_rows, forward_staged};
+use crate::partials::{Reduce, reduce_partials};
+use crate::shared_row::forward_shared;
 
-/// A forward kernel: its name's parts, its block, and the function that does it.
+/// A forward kernel: its name's parts, its block, the blocks a multiprocessor should hold, and the function
+/// that does it.
 macro_rules! forward {
-    ($x:ident, $w:ident, $variant:literal, $block:expr, $function:expr) => {
+    ($x:ident, $w:ident, $variant:expr, $block:expr, $blocks_per_sm:expr, $function:expr) => {
         const _: () = {
             #[unsafe(export_name = concat!("layernorm_forward_", stringify!($x), "_", stringify!($w), "_", $variant))]
             #[kernel]
-            #[launch_bounds($block)]
+            #[launch_bounds($block, $blocks_per_sm)]
             #[allow(clippy::too_many_arguments)]
             pub unsafe fn entry(
                 x: *const $x,
@@ -57,11 +64,11 @@ macro_rules! forward {
 
 /// A backward kernel, likewise.
 macro_rules! backward {
-    ($x:ident, $w:ident, $variant:literal, $block:expr, $function:expr) => {
+    ($x:ident, $w:ident, $variant:expr, $block:expr, $blocks_per_sm:expr, $function:expr) => {
         const _: () = {
             #[unsafe(export_name = concat!("layernorm_backward_", stringify!($x), "_", stringify!($w), "_", $variant))]
             #[kernel]
-            #[launch_bounds($block)]
+            #[launch_bounds($block, $blocks_per_sm)]
             #[allow(clippy::too_many_arguments)]
             pub unsafe fn entry(
                 dy: *const $x,
@@ -105,28 +112,66 @@ macro_rules! backward {
     };
 }
 
-/// The kernels of one pair of dtypes. `$e` elements of x fill 16 bytes. The tiles are `abi`'s tables.
+/// The kernels of one pair of dtypes: `$e` elements of x fill 16 bytes. Block, stages and registers come from
+/// `abi`'s tables, where each tile must be.
 macro_rules! kernels {
-    ($($x:ident $w:ident $e:literal,)*) => {$(
-        forward!($x, $w, "rows_32x1", 128, forward_rows::<$x, $w, $e, 32, 1, 128>);
-        forward!($x, $w, "rows_32x4", 128, forward_rows::<$x, $w, $e, 32, 4, 128>);
-        forward!($x, $w, "rows_256x2", 256, forward_rows::<$x, $w, $e, 256, 2, 256>);
-        forward!($x, $w, "rows_512x4", 512, forward_rows::<$x, $w, $e, 512, 4, 512>);
-        forward!($x, $w, "any", 256, forward_any::<$x, $w>);
-        backward!($x, $w, "rows_32x1", 128, backward_rows::<$x, $w, $e, 32, 1, 128>);
-        backward!($x, $w, "rows_128x1", 128, backward_rows::<$x, $w, $e, 128, 1, 128>);
-        backward!($x, $w, "rows_512x1", 512, backward_rows::<$x, $w, $e, 512, 1, 512>);
-        backward!($x, $w, "any", 256, backward_any::<$x, $w>);
+    ($x:ident $w:ident $e:literal, backward $table:ident: $($backward:tt)*) => {
+        forward_tiles!($x $w $e FORWARD_TILES "rows_" forward_rows: 8 1, 8 2, 8 4, 16 4, 32 4, 64 4, 128 4, 128 8);
+        forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 128 8, 512 8);
+        forward_tiles!($x $w $e FORWARD_TILES "rows_" forward_staged: 1024 2);
+        forward!($x, $w, "shared_2", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 2>);
+        forward!($x, $w, "shared_1", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 1>);
+        forward!($x, $w, "any", ANY_BLOCK, 0, forward_any::<$x, $w>);
+        backward_tiles!($x $w $e $table: $($backward)*);
+        backward!($x, $w, "any", ANY_BLOCK, 0, backward_any::<$x, $w>);
+    };
+}
+
+/// A forward kernel for each `lanes vecs` of a table.
+macro_rules! forward_tiles {
+    ($x:ident $w:ident $e:literal $table:ident $prefix:literal $function:ident: $($lanes:literal $vecs:literal),*) => {$(
+        const _: () = {
+            const TILE: RowTile = find_tile($table, $lanes, $vecs);
+            forward!(
+                $x,
+                $w,
+                concat!($prefix, stringify!($lanes), "x", stringify!($vecs)),
+                TILE.block,
+                TILE.blocks_per_sm,
+                forward_tiles!(@ $function $x $w $e $lanes $vecs)
+            );
+        };
+    )*};
+    (@ forward_rows $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
+        forward_rows::<$x, $w, $e, $lanes, $vecs, { TILE.block }>
+    };
+    (@ forward_staged $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
+        forward_staged::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { TILE.stages as usize }>
+    };
+}
+
+/// A backward kernel for each `lanes vecs` of a table.
+macro_rules! backward_tiles {
+    ($x:ident $w:ident $e:literal $table:ident: $($lanes:literal $vecs:literal),*) => {$(
+        const _: () = {
+            const TILE: RowTile = find_tile($table, $lanes, $vecs);
+            backward!(
+                $x,
+                $w,
+                concat!("rows_", stringify!($lanes), "x", stringify!($vecs)),
+                TILE.block,
+                TILE.blocks_per_sm,
+                backward_rows::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { TILE.stages as usize }>
+            );
+        };
     )*};
 }
 
-kernels! {
-    f32 f32 4,
-    f16 f16 8,
-    f16 f32 8,
-    bf16 bf16 8,
-    bf16 f32 8,
-}
+kernels!(f32 f32 4, backward BACKWARD_TILES_F32: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 256 2, 512 2, 512 4);
+kernels!(f16 f16 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 4, 256 4);
+kernels!(f16 f32 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 4, 256 4);
+kernels!(bf16 bf16 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 4);
+kernels!(bf16 f32 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 4);
 
 /// The second kernel of the backward pass, for a dtype of dweight and dbias.
 macro_rules! reduce {
@@ -134,7 +179,7 @@ macro_rules! reduce {
         const _: () = {
             #[unsafe(export_name = concat!("layernorm_reduce_", stringify!($w)))]
             #[kernel]
-            #[launch_bounds(256)]
+            #[launch_bounds(REDUCE_BLOCK)]
             pub unsafe fn entry(
                 partial_dweight: *const f32,
                 partial_dbias: *const f32,

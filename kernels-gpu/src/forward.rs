@@ -1,12 +1,8 @@
 //! The forward pass with a row in registers: x is read once, y written once.
 //!
-//! `LANES` threads share a row; lane t holds vectors t, t + LANES, ... of `E` elements, so that the lanes
-//! of a warp read consecutive 16 bytes. With 32 lanes and 2 vectors a lane:
-//!
-//! ```text
-//! row r:  | v0 v1 v2 ... v31 | v32 v33 ... v63 |      warp w of block b: r = b * warps + w
-//! lane:     0  1  2  ... 31     0   1  ... 31
-//! ```
+//! `place` says how rows lie over threads. Short and middling rows go straight into registers, and blocks
+//! that wait for theirs leave the multiprocessor to others; of the longest only one or two blocks fit, so
+//! they have the next row on its way into shared memory while they compute (`stage`).
 //!
 //! The variance is taken over what the registers hold, in a second pass. The mean's own rounding error is
 //! summed along with it (`shift`) and taken off, so that a row whose mean is large beside its variance
@@ -14,7 +10,9 @@
 
 use cuda_std::{ext, thread};
 
+use crate::place::Place;
 use crate::reduce::{sum, sum_over_row};
+use crate::stage::{self, Ring};
 use crate::vector::{Packed, store_f32};
 
 /// A forward kernel's parameters, typed. `abi::ForwardArgs` says what each is.
@@ -56,117 +54,194 @@ pub unsafe fn forward_rows<
     T: Packed<E>,
     W: Packed<E>,
 {
-    let thread = thread::thread_idx_x();
-    let lane = thread % LANES;
+    let place = Place::<E, LANES>::new::<BLOCK>();
     // A warp works on its rows together, so that all its lanes reach every shuffle.
-    let rows_per_warp = if LANES < 32 { 32 / LANES } else { 1 };
-    let rows_per_block = BLOCK / LANES;
-    let in_warp = if LANES < 32 { thread % 32 / LANES } else { 0 };
-    let warp_first = if LANES <= 32 {
-        thread / 32 * rows_per_warp
-    } else {
-        0
-    };
-    let step = thread::grid_dim_x() as u64 * rows_per_block as u64;
-    let column = |k: usize| (lane + k as u32 * LANES) * E as u32;
-
-    let mut first = thread::block_idx_x() as u64 * rows_per_block as u64 + warp_first as u64;
+    let mut first = place.first;
     while first < p.n_rows {
-        let row = first + in_warp as u64;
+        let row = first + place.in_warp as u64;
         let row_is_there = row < p.n_rows;
-        let valid = |k: usize| row_is_there && column(k) < p.n_cols;
-
+        let x = p.x.wrapping_add((row * p.x_stride) as usize);
         let mut raw = [T::ZEROS; VECS];
-        // SAFETY (here and below): `valid` says that the row and the column exist, the strides are the
-        // caller's, and this row belongs to these lanes alone.
-        let x = unsafe { p.x.add((row * p.x_stride) as usize) };
         for k in 0..VECS {
-            raw[k] = unsafe { T::load(x.add(column(k) as usize), valid(k), T::ZEROS) };
-        }
-        if !p.residual.is_null() {
-            let residual = unsafe { p.residual.add((row * p.x_stride) as usize) };
-            let sum = p.sum.wrapping_add((row * p.y_stride) as usize);
-            let mut other = [T::ZEROS; VECS];
-            for k in 0..VECS {
-                other[k] = unsafe { T::load(residual.add(column(k) as usize), valid(k), T::ZEROS) };
-            }
-            for k in 0..VECS {
-                let (mut a, b) = (T::unpack(raw[k]), T::unpack(other[k]));
-                for i in 0..E {
-                    a[i] += b[i];
-                }
-                // Rounded as it is stored: what the backward pass reads is what was normalised.
-                raw[k] = T::pack(a);
-                unsafe {
-                    T::store(
-                        sum.wrapping_add(column(k) as usize),
-                        raw[k],
-                        valid(k) && !p.sum.is_null(),
-                    )
-                };
-            }
-        }
-
-        let mut d = raw.map(T::unpack);
-        let mut total = 0.0;
-        for k in 0..VECS {
-            total += sum(d[k]);
-        }
-        // SAFETY: the loop's condition is the same in all threads that share the sum.
-        let [total] = unsafe { sum_over_row::<LANES, 1>([total], 0) };
-        let mean = total * p.inv_n;
-
-        let (mut shift, mut squares) = (0.0, 0.0);
-        for k in 0..VECS {
-            // Lanes without a column hold zeros, and must not count as -mean.
-            let mean = if valid(k) { mean } else { 0.0 };
-            d[k] = d[k].map(|x| x - mean);
-            shift += sum(d[k]);
-            for i in 0..E {
-                squares = ext::fma(d[k][i], d[k][i], squares);
-            }
-        }
-        // SAFETY: as above.
-        let [shift, squares] = unsafe { sum_over_row::<LANES, 2>([shift, squares], 1) };
-        let shift = shift * p.inv_n;
-        let rstd = rstd(squares * p.inv_n, shift, p.eps);
-
-        if lane == 0 && row_is_there {
-            unsafe {
-                store_f32(
-                    p.mean.wrapping_add(row as usize),
-                    mean + shift,
-                    !p.mean.is_null(),
-                );
-                store_f32(p.rstd.wrapping_add(row as usize), rstd, !p.rstd.is_null());
-            }
-        }
-
-        let y = unsafe { p.y.add((row * p.y_stride) as usize) };
-        let offset = -shift * rstd;
-        for k in 0..VECS {
-            let at = column(k) as usize;
-            let weight = unsafe {
-                W::load_shared(
-                    p.weight.wrapping_add(at),
-                    valid(k) && !p.weight.is_null(),
-                    W::ONES,
+            let column = place.column(k);
+            // SAFETY: the row and the column exist, at the caller's strides.
+            raw[k] = unsafe {
+                T::load(
+                    x.wrapping_add(column as usize),
+                    row_is_there && column < p.n_cols,
+                    T::ZEROS,
                 )
             };
-            let bias = unsafe {
-                W::load_shared(
-                    p.bias.wrapping_add(at),
-                    valid(k) && !p.bias.is_null(),
-                    W::ZEROS,
+        }
+        // SAFETY: the caller's; this row belongs to these lanes alone.
+        unsafe { finish_row(p, place, row, raw) };
+        first += place.step;
+    }
+}
+
+/// As `forward_rows`, for a grid that fills the device once: each thread has the next `STAGES - 1` rows on
+/// their way while it computes one.
+///
+/// # Safety
+/// As for `forward_rows`, with `Ring::WORDS` words of dynamic shared memory.
+#[inline(always)]
+pub unsafe fn forward_staged<
+    T,
+    W,
+    const E: usize,
+    const LANES: u32,
+    const VECS: usize,
+    const BLOCK: u32,
+    const STAGES: usize,
+>(
+    p: Forward<T, W>,
+) where
+    T: Packed<E, Raw = [u32; 4]>,
+    W: Packed<E>,
+{
+    let place = Place::<E, LANES>::new::<BLOCK>();
+    let ring = Ring::<STAGES, VECS, BLOCK>::new(0, thread::thread_idx_x());
+    let ask = |first: u64, stage: u32| {
+        let row = first + place.in_warp as u64;
+        let x = p.x.wrapping_add((row * p.x_stride) as usize);
+        for k in 0..VECS {
+            let column = place.column(k);
+            let valid = row < p.n_rows && column < p.n_cols;
+            // SAFETY: the row and the column exist, at the caller's strides; the slot's last row is done.
+            unsafe { ring.ask(stage, k, x.wrapping_add(column as usize).cast(), valid) };
+        }
+        stage::commit();
+    };
+    let last = STAGES as u32 - 1;
+    for stage in 0..last {
+        ask(place.first + stage as u64 * place.step, stage);
+    }
+    let (mut first, mut stage) = (place.first, 0);
+    while first < p.n_rows {
+        // The slot before this row's is the one that the row before has left.
+        ask(
+            first + last as u64 * place.step,
+            if stage == 0 { last } else { stage - 1 },
+        );
+        stage::wait::<STAGES>();
+        let mut raw = [T::ZEROS; VECS];
+        for k in 0..VECS {
+            // SAFETY: waited for.
+            raw[k] = unsafe { ring.read(stage, k) };
+        }
+        stage = if stage == last { 0 } else { stage + 1 };
+        // SAFETY: the caller's; this row belongs to these lanes alone.
+        unsafe { finish_row(p, place, first + place.in_warp as u64, raw) };
+        first += place.step;
+    }
+}
+
+/// All that comes after a row's x is in registers.
+///
+/// # Safety
+/// As for `forward_rows`; all threads of the warp, or of the block if the row has it, are here.
+#[inline(always)]
+unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
+    p: Forward<T, W>,
+    place: Place<E, LANES>,
+    row: u64,
+    mut raw: [T::Raw; VECS],
+) where
+    T: Packed<E>,
+    W: Packed<E>,
+{
+    let row_is_there = row < p.n_rows;
+    let valid = |k: usize| row_is_there && place.column(k) < p.n_cols;
+    // SAFETY (here and below): `valid` says that the row and the column exist.
+    if !p.residual.is_null() {
+        let residual = p.residual.wrapping_add((row * p.x_stride) as usize);
+        let sum = p.sum.wrapping_add((row * p.y_stride) as usize);
+        let mut other = [T::ZEROS; VECS];
+        for k in 0..VECS {
+            other[k] = unsafe {
+                T::load(
+                    residual.wrapping_add(place.column(k) as usize),
+                    valid(k),
+                    T::ZEROS,
                 )
             };
-            let (weight, bias) = (W::unpack(weight), W::unpack(bias));
-            for i in 0..E {
-                d[k][i] = ext::fma(ext::fma(d[k][i], rstd, offset), weight[i], bias[i]);
-            }
-            unsafe { T::store(y.add(at), T::pack(d[k]), valid(k)) };
         }
-        first += step;
+        for k in 0..VECS {
+            let (mut a, b) = (T::unpack(raw[k]), T::unpack(other[k]));
+            for i in 0..E {
+                a[i] += b[i];
+            }
+            // Rounded as it is stored: what the backward pass reads is what was normalised.
+            raw[k] = T::pack(a);
+            let at = sum.wrapping_add(place.column(k) as usize);
+            unsafe { T::store(at, raw[k], valid(k) && !p.sum.is_null()) };
+        }
+    }
+
+    let mut d = raw.map(T::unpack);
+    let mut total = 0.0;
+    for k in 0..VECS {
+        total += sum(d[k]);
+    }
+    // SAFETY: the caller's.
+    let [total] = unsafe { sum_over_row::<LANES, 1>([total], 0) };
+    let mean = total * p.inv_n;
+
+    let (mut shift, mut squares) = (0.0, 0.0);
+    for k in 0..VECS {
+        // Lanes without a column hold zeros, and must not count as -mean.
+        let mean = if valid(k) { mean } else { 0.0 };
+        d[k] = d[k].map(|x| x - mean);
+        shift += sum(d[k]);
+        for i in 0..E {
+            squares = ext::fma(d[k][i], d[k][i], squares);
+        }
+    }
+    // SAFETY: the caller's.
+    let [shift, squares] = unsafe { sum_over_row::<LANES, 2>([shift, squares], 1) };
+    let shift = shift * p.inv_n;
+    let rstd = rstd(squares * p.inv_n, shift, p.eps);
+
+    if place.lane == 0 && row_is_there {
+        // SAFETY: the row exists, and only this thread writes its statistics.
+        unsafe {
+            store_f32(
+                p.mean.wrapping_add(row as usize),
+                mean + shift,
+                !p.mean.is_null(),
+            );
+            store_f32(p.rstd.wrapping_add(row as usize), rstd, !p.rstd.is_null());
+        }
+    }
+
+    let y = p.y.wrapping_add((row * p.y_stride) as usize);
+    let offset = -shift * rstd;
+
+    for k in 0..VECS {
+        let at = place.column(k) as usize;
+        let weight = unsafe {
+            W::load_shared(
+                p.weight.wrapping_add(at),
+                valid(k) && !p.weight.is_null(),
+                W::ONES,
+            )
+        };
+        let bias = unsafe {
+            W::load_shared(
+                p.bias.wrapping_add(at),
+                valid(k) && !p.bias.is_null(),
+                W::ZEROS,
+            )
+        };
+        let (mut y_values, weight, bias) = (T::unpack(raw[k]), W::unpack(weight), W::unpack(bias));
+        for i in 0..E {
+            y_values[i] = ext::fma(
+                ext::fma(y_values[i] - mean, rstd, offset),
+                weight[i],
+                bias[i],
+            );
+        }
+        unsafe { T::store(y.wrapping_add(at), T::pack(y_values), valid(k)) };
     }
 }
 

@@ -1,7 +1,18 @@
 //! LayerNorm's device code, compiled to PTX by `cargo xtask build-ptx`.
 //!
-//! The host imports [`abi`] alone. `entry` names the kernels, `forward` and `backward` are the formula,
-//! `reduce` and `vector` the instructions.
+//! The host imports [`abi`] alone.
+//!
+//! | what | where |
+//! |---|---|
+//! | entry points | `entry` |
+//! | the formula, with a row in registers | `forward`, `backward` |
+//! | forward, with a row in shared memory | `shared_row` |
+//! | dweight and dbias over blocks | `partials` |
+//! | both passes for rows of any length | `any` |
+//! | which thread has what | `place` |
+//! | sums over threads | `reduce` |
+//! | rows on their way in shared memory | `stage` |
+//! | elements, loads and stores, conversions | `vector`, `access`, `convert` |
 #![warn(missing_docs)]
 #![cfg_attr(
     target_arch = "nvptx64",
@@ -13,9 +24,15 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod abi;
+mod access;
 mod any;
 mod backward;
+mod convert;
 mod entry;
 mod forward;
+mod partials;
+mod place;
 mod reduce;
+mod shared_row;
+mod stage;
 mod vector;

@@ -10,7 +10,7 @@ const MAX_WARPS: u32 = 32;
 ///
 /// Up to 32 lanes it is a butterfly inside the warp, whose additions every lane does in the same order
 /// up to commutation, so all get the same bits. Above that the row has the whole block: each warp puts
-/// its sums into shared memory and every thread adds them up, first warp first.
+/// its sums into shared memory, and every warp adds those up by another butterfly.
 ///
 /// One barrier is enough because callers alternate `slot` 0 and 1: whoever writes a slot again has passed
 /// the other slot's barrier, which all threads reach only after they have read this one.
@@ -46,18 +46,42 @@ pub unsafe fn sum_over_row<const LANES: u32, const N: usize>(
         }
     }
     thread::sync_threads();
-    let mut sums = [0.0; N];
-    for n in 0..N {
-        let mut warp = 0;
-        while warp < warps {
-            // SAFETY: in the slot, as above; the barrier is behind us, and the next write to this slot
-            // lies behind the other slot's barrier.
-            let four = unsafe { slot.load4(n as u32 * MAX_WARPS + warp) };
-            sums[n] += (four[0] + four[1]) + (four[2] + four[3]);
-            warp += 4;
+    if warps <= 8 {
+        // Few enough to add up one after the other: faster than a second butterfly (measured, 92 % of the
+        // copy rate against 77 % at 4 warps).
+        for n in 0..N {
+            let sums = slot.offset(n as u32 * MAX_WARPS);
+            if warps == 2 {
+                // SAFETY: as below.
+                values[n] = unsafe { sums.load(0) + sums.load(1) };
+                continue;
+            }
+            values[n] = 0.0;
+            let mut warp = 0;
+            while warp < warps {
+                // SAFETY: in the slot, as above; the barrier is behind us, and the next write to this slot
+                // lies behind the other slot's barrier.
+                let [a, b, c, d] = unsafe { sums.load4(warp) };
+                values[n] += (a + b) + (c + d);
+                warp += 4;
+            }
         }
+        return values;
     }
-    sums
+    // Lane i of every warp takes warp i's sum: adding them up would need a register for each.
+    for n in 0..N {
+        // SAFETY: as above.
+        values[n] = unsafe { slot.load(n as u32 * MAX_WARPS + thread % 32 % warps) };
+    }
+    let mut distance = warps / 2;
+    while distance > 0 {
+        for n in 0..N {
+            // SAFETY: the caller's: the warp is converged.
+            values[n] += unsafe { ext::shuffle_xor_f32(ext::FULL_MASK, values[n], distance) };
+        }
+        distance /= 2;
+    }
+    values
 }
 
 /// The sum of an array, in pairs: less rounding, and a shorter chain, than one by one.

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use kernels_gpu::abi::{BACKWARD_TILES, FORWARD_TILES, RowTile};
+use kernels_gpu::abi::{
+    BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32, FORWARD_NARROW_TILES,
+    FORWARD_TILES, RowTile,
+};
 
 use crate::DType;
 
@@ -49,12 +52,40 @@ pub enum Pass {
 }
 
 impl Pass {
-    /// The pass's `rows` variants, shortest row first.
-    pub fn tiles(self) -> &'static [RowTile] {
-        match self {
-            Pass::Forward => FORWARD_TILES,
-            Pass::Backward => BACKWARD_TILES,
+    /// The pass's `rows` variants for x of this dtype, shortest row first.
+    pub fn tiles(self, x: DType) -> &'static [RowTile] {
+        match (self, x) {
+            (Pass::Forward, _) => FORWARD_TILES,
+            (Pass::Backward, DType::F32) => BACKWARD_TILES_F32,
+            (Pass::Backward, DType::F16) => BACKWARD_TILES_F16,
+            (Pass::Backward, DType::BF16) => BACKWARD_TILES_BF16,
         }
+    }
+
+    /// The pass's `narrow` variants, shortest row first.
+    pub fn narrow_tiles(self) -> &'static [RowTile] {
+        match self {
+            Pass::Forward => FORWARD_NARROW_TILES,
+            Pass::Backward => &[],
+        }
+    }
+
+    /// Every variant of the pass's kernels for x of this dtype.
+    fn variants(self, x: DType) -> Vec<Variant> {
+        let rows = self.tiles(x).iter().map(|tile| Variant::Rows {
+            lanes: tile.lanes,
+            vecs: tile.vecs,
+        });
+        let narrow = self.narrow_tiles().iter().map(|tile| Variant::Narrow {
+            lanes: tile.lanes,
+            vecs: tile.vecs,
+        });
+        let mut variants: Vec<Variant> = rows.chain(narrow).collect();
+        if self == Pass::Forward {
+            variants.extend([2, 1].map(|stages| Variant::Shared { stages }));
+        }
+        variants.push(Variant::Any);
+        variants
     }
 }
 
@@ -68,6 +99,18 @@ pub enum Variant {
         /// Vectors a thread holds.
         vecs: u32,
     },
+    /// In registers, `vecs` single elements in each of `lanes` threads.
+    Narrow {
+        /// Threads that share a row.
+        lanes: u32,
+        /// Elements a thread holds.
+        vecs: u32,
+    },
+    /// In shared memory, with room for `stages` rows.
+    Shared {
+        /// 2: the next row is on its way while one is computed. 1: it is not.
+        stages: u32,
+    },
     /// Any row, element by element.
     Any,
 }
@@ -79,11 +122,7 @@ impl Entry {
         for pass in [Pass::Forward, Pass::Backward] {
             for x in DType::ALL {
                 for weight in x.parameter_dtypes() {
-                    let tiles = pass.tiles().iter().map(|tile| Variant::Rows {
-                        lanes: tile.lanes,
-                        vecs: tile.vecs,
-                    });
-                    entries.extend(tiles.chain([Variant::Any]).map(|variant| Entry::Rows {
+                    entries.extend(pass.variants(x).into_iter().map(|variant| Entry::Rows {
                         pass,
                         x,
                         weight,
@@ -94,6 +133,14 @@ impl Entry {
         }
         entries.extend(DType::ALL.map(|weight| Entry::Reduce { weight }));
         entries
+    }
+
+    /// How a row lies over threads; `None` for the sum over the partials.
+    pub fn variant(&self) -> Option<Variant> {
+        match self {
+            Entry::Rows { variant, .. } => Some(*variant),
+            Entry::Reduce { .. } => None,
+        }
     }
 }
 
@@ -121,6 +168,8 @@ impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Variant::Rows { lanes, vecs } => write!(f, "rows_{lanes}x{vecs}"),
+            Variant::Narrow { lanes, vecs } => write!(f, "narrow_{lanes}x{vecs}"),
+            Variant::Shared { stages } => write!(f, "shared_{stages}"),
             Variant::Any => f.write_str("any"),
         }
     }

@@ -212,6 +212,15 @@ pub enum Error {
         oldest: u32,
     },
 
+    /// The image lacks a kernel, so it was built from other sources than this library.
+    #[error("the image for sm_{target} has no kernel {entry}; `cargo xtask build-ptx` builds it")]
+    NoKernel {
+        /// The kernel.
+        entry: crate::Entry,
+        /// The image's target.
+        target: u32,
+    },
+
     /// The driver could not compile the kernels.
     #[error("{device} could not load the image for sm_{target}: {cause}{}", Log(.log))]
     Jit {

@@ -34,6 +34,26 @@ impl Image {
         let device = major * 10 + minor;
         IMAGES.iter().rev().find(|image| image.target <= device)
     }
+
+    /// A module of one kernel alone: what the image declares, then that entry point. Compiling the
+    /// whole image takes the driver seconds, one kernel a few hundredths of one. `None` where the
+    /// image has no such entry point.
+    ///
+    /// ```
+    /// use layernorm_host::IMAGES;
+    ///
+    /// let module = IMAGES[0].kernel("layernorm_reduce_f32").expect("every image has it");
+    /// assert_eq!(module.matches(".entry").count(), 1);
+    /// ```
+    pub fn kernel(&self, entry: &str) -> Option<String> {
+        const START: &str = ".visible .entry ";
+        let declarations = &self.ptx[..self.ptx.find(START)?];
+        let start = self.ptx.find(&format!("{START}{entry}("))?;
+        let text = &self.ptx[start..];
+        // An entry point's closing brace is the first that stands alone at the start of a line.
+        let end = text.find("\n}\n")? + "\n}\n".len();
+        Some(format!("{declarations}{}", &text[..end]))
+    }
 }
 
 #[cfg(test)]

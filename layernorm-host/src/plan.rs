@@ -3,13 +3,16 @@
 //!
 //! | row | kernel |
 //! |---|---|
-//! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | the first tile of `kernels_gpu::abi` that it fits |
+//! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first tile of `kernels_gpu::abi` that it fits |
+//! | as above, forward, longer than any tile, and the row fits shared memory twice, or once | `shared_2`, `shared_1` |
+//! | not so aligned, forward, and the row fits a narrow tile | `narrow`: the first that it fits |
 //! | any other | `any` |
 //!
 //! The choice never looks at `n_rows`: a row's y and dx are the same bits whatever comes with it.
 
 use kernels_gpu::abi::{
-    ANY_BLOCK, BackwardArgs, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS, VECTOR_BYTES,
+    ANY_BLOCK, BackwardArgs, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS, RowTile, SHARED_BLOCK,
+    STATIC_SHARED_BYTES, VECTOR_BYTES,
 };
 
 use crate::{DType, Entry, Error, Pass, Problem, Result, Variant};
@@ -18,9 +21,9 @@ use crate::{DType, Entry, Error, Pass, Problem, Result, Variant};
 /// longer already.
 pub const MAX_WORKSPACE_BYTES: usize = 64 << 20;
 
-/// Threads that the backward pass wants resident on a multiprocessor: enough to hide the latency of
-/// memory, and a bound on the partials.
-const BACKWARD_THREADS_PER_SM: u32 = 1024;
+/// Blocks of the backward pass's `any` kernel on a multiprocessor: enough to hide the latency of memory,
+/// and a bound on the partials.
+const ANY_BLOCKS_PER_SM: u32 = 4;
 
 /// What a device allows, as plain numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +34,19 @@ pub struct Limits {
     pub max_block: u32,
     /// Multiprocessors.
     pub sm_count: u32,
+    /// Shared memory that a block may ask for, in bytes.
+    pub max_shared: u32,
 }
 
-/// One kernel launch. Grids and blocks have one dimension.
+/// One kernel launch. Blocks have one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// The kernel.
     pub entry: Entry,
-    /// Blocks.
+    /// Blocks in the grid's first dimension.
     pub grid: u32,
+    /// Blocks in its second: 2 for the sum over the partials (dweight, dbias), else 1.
+    pub grid_y: u32,
     /// Threads in a block.
     pub block: u32,
     /// Dynamic shared memory of a block, in bytes.
@@ -74,8 +81,8 @@ pub fn forward(problem: &Problem, args: &ForwardArgs, limits: &Limits) -> Result
     let size = problem.dtype().size() as u64;
     let strides = [args.x_stride * size, args.y_stride * size];
     let aligned = is_aligned(&addresses) && is_aligned(&strides);
-    let rows = RowsKernel::choose(Pass::Forward, problem, aligned);
-    rows.launch(problem, rows.blocks(problem), limits.max_grid, limits)
+    let kernel = RowsKernel::choose(Pass::Forward, problem, aligned, limits);
+    kernel.launch(problem, kernel.max_resident(limits), limits)
 }
 
 /// Plans the backward pass.
@@ -96,18 +103,14 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
     let size = problem.dtype().size() as u64;
     let strides = [args.dy_stride, args.x_stride, args.dx_stride].map(|stride| stride * size);
     let aligned = is_aligned(&addresses) && is_aligned(&strides);
-    let kernel = RowsKernel::choose(Pass::Backward, problem, aligned);
-    let rows = kernel.launch(
-        problem,
-        kernel.blocks(problem),
-        kernel.max_partials(problem, limits),
-        limits,
-    )?;
+    let kernel = RowsKernel::choose(Pass::Backward, problem, aligned, limits);
+    let rows = kernel.launch(problem, kernel.max_partials(problem, limits), limits)?;
     let reduce = Launch {
         entry: Entry::Reduce {
             weight: problem.parameter_dtype(),
         },
         grid: problem.n_cols_u32().div_ceil(REDUCE_COLS),
+        grid_y: 2,
         block: REDUCE_BLOCK,
         shared_bytes: 0,
     };
@@ -123,7 +126,7 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
 pub fn workspace_bytes(problem: &Problem, limits: &Limits) -> usize {
     let n_partials = [true, false]
         .map(|aligned| {
-            let kernel = RowsKernel::choose(Pass::Backward, problem, aligned);
+            let kernel = RowsKernel::choose(Pass::Backward, problem, aligned, limits);
             let blocks = kernel.blocks(problem);
             blocks.min(u64::from(kernel.max_partials(problem, limits)))
         })
@@ -138,38 +141,67 @@ struct RowsKernel {
     entry: Entry,
     block: u32,
     rows_per_block: u32,
+    /// Blocks that a multiprocessor is to hold; `None`: there is a block for every row.
+    blocks_per_sm: Option<u32>,
+    shared_bytes: u32,
 }
 
 impl RowsKernel {
-    fn choose(pass: Pass, problem: &Problem, aligned: bool) -> Self {
-        let row_bytes = problem.n_cols() as u64 * problem.dtype().size() as u64;
-        let vectors = row_bytes / u64::from(VECTOR_BYTES);
-        let tile = pass
-            .tiles()
-            .iter()
-            .filter(|_| aligned && is_aligned(&[row_bytes]))
-            .find(|tile| vectors <= u64::from(tile.max_vectors()));
-        let (variant, block, rows_per_block) = match tile {
-            Some(tile) => (
-                Variant::Rows {
-                    lanes: tile.lanes,
-                    vecs: tile.vecs,
-                },
-                tile.block,
-                tile.rows_per_block(),
-            ),
-            None => (Variant::Any, ANY_BLOCK, 1),
+    fn choose(pass: Pass, problem: &Problem, aligned: bool, limits: &Limits) -> Self {
+        let size = problem.dtype().size() as u64;
+        let row_bytes = problem.n_cols() as u64 * size;
+        let room = u64::from(limits.max_shared.saturating_sub(STATIC_SHARED_BYTES));
+        let rings = match pass {
+            Pass::Forward => 1,
+            Pass::Backward => 2,
         };
-        let entry = Entry::Rows {
-            pass,
-            x: problem.dtype(),
-            weight: problem.parameter_dtype(),
-            variant,
+        let fits = |tile: &&RowTile, vectors: u64| {
+            vectors <= u64::from(tile.max_vectors()) && u64::from(rings * tile.ring_bytes()) <= room
         };
+        let tiled = |tile: &RowTile, variant: Variant| RowsKernel {
+            entry: entry(pass, problem, variant),
+            block: tile.block,
+            rows_per_block: tile.rows_per_block(),
+            blocks_per_sm: (tile.stages > 0).then_some(tile.blocks_per_sm),
+            shared_bytes: rings * tile.ring_bytes(),
+        };
+        if aligned && is_aligned(&[row_bytes]) {
+            let vectors = row_bytes / u64::from(VECTOR_BYTES);
+            let tiles = pass.tiles(problem.dtype());
+            if let Some(tile) = tiles.iter().find(|tile| fits(tile, vectors)) {
+                let (lanes, vecs) = (tile.lanes, tile.vecs);
+                return tiled(tile, Variant::Rows { lanes, vecs });
+            }
+            let stages = [2, 1].into_iter().find(|stages| stages * row_bytes <= room);
+            if let (Pass::Forward, Some(stages)) = (pass, stages) {
+                let variant = Variant::Shared {
+                    stages: stages as u32,
+                };
+                return RowsKernel {
+                    entry: entry(pass, problem, variant),
+                    block: SHARED_BLOCK,
+                    rows_per_block: 1,
+                    blocks_per_sm: Some(1),
+                    shared_bytes: (stages * row_bytes) as u32,
+                };
+            }
+        } else {
+            let columns = problem.n_cols() as u64;
+            let tiles = pass.narrow_tiles();
+            if let Some(tile) = tiles.iter().find(|tile| fits(tile, columns)) {
+                let (lanes, vecs) = (tile.lanes, tile.vecs);
+                return tiled(tile, Variant::Narrow { lanes, vecs });
+            }
+        }
         RowsKernel {
-            entry,
-            block,
-            rows_per_block,
+            entry: entry(pass, problem, Variant::Any),
+            block: ANY_BLOCK,
+            rows_per_block: 1,
+            blocks_per_sm: match pass {
+                Pass::Forward => None,
+                Pass::Backward => Some(ANY_BLOCKS_PER_SM),
+            },
+            shared_bytes: 0,
         }
     }
 
@@ -178,32 +210,46 @@ impl RowsKernel {
         (problem.n_rows() as u64).div_ceil(u64::from(self.rows_per_block))
     }
 
+    /// Blocks that the kernel is to be launched with at most.
+    fn max_resident(&self, limits: &Limits) -> u32 {
+        self.blocks_per_sm.map_or(limits.max_grid, |blocks| {
+            limits
+                .sm_count
+                .saturating_mul(blocks)
+                .clamp(1, limits.max_grid)
+        })
+    }
+
     /// Blocks of the backward pass that the device can keep resident and the workspace has room for.
     fn max_partials(&self, problem: &Problem, limits: &Limits) -> u32 {
-        let resident = limits.sm_count * (BACKWARD_THREADS_PER_SM / self.block).max(1);
         let room = MAX_WORKSPACE_BYTES / partial_row_bytes(problem);
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        resident.min(room).clamp(1, limits.max_grid)
+        self.max_resident(limits).min(room).max(1)
     }
 
     /// A grid of at most `cap` blocks; blocks go on to further rows by themselves.
-    fn launch(
-        &self,
-        problem: &Problem,
-        blocks: u64,
-        cap: u32,
-        limits: &Limits,
-    ) -> Result<Option<Launch>> {
+    fn launch(&self, problem: &Problem, cap: u32, limits: &Limits) -> Result<Option<Launch>> {
         if problem.n_rows() == 0 {
             return Ok(None);
         }
+        let blocks = u32::try_from(self.blocks(problem)).unwrap_or(u32::MAX);
         let launch = Launch {
             entry: self.entry,
-            grid: u32::try_from(blocks).unwrap_or(u32::MAX).min(cap),
+            grid: blocks.min(cap),
+            grid_y: 1,
             block: self.block,
-            shared_bytes: 0,
+            shared_bytes: self.shared_bytes,
         };
         check(launch, limits).map(Some)
+    }
+}
+
+fn entry(pass: Pass, problem: &Problem, variant: Variant) -> Entry {
+    Entry::Rows {
+        pass,
+        x: problem.dtype(),
+        weight: problem.parameter_dtype(),
+        variant,
     }
 }
 
@@ -242,6 +288,7 @@ mod tests {
         max_grid: i32::MAX as u32,
         max_block: 1024,
         sm_count: 132,
+        max_shared: 227 << 10,
     };
 
     fn problem(n_rows: usize, n_cols: usize, dtype: DType) -> Problem {
@@ -270,11 +317,8 @@ mod tests {
         }
     }
 
-    fn variant(launch: &Launch) -> Variant {
-        match launch.entry {
-            Entry::Rows { variant, .. } => variant,
-            Entry::Reduce { .. } => panic!("not a kernel over rows"),
-        }
+    fn is_narrow(launch: &Launch) -> bool {
+        matches!(launch.entry.variant(), Some(Variant::Narrow { .. }))
     }
 
     fn planned(problem: &Problem, args: &ForwardArgs) -> Launch {
@@ -283,42 +327,91 @@ mod tests {
 
     #[test]
     fn a_row_goes_to_the_first_tile_it_fits() {
-        for pass in [Pass::Forward, Pass::Backward] {
+        for (pass, dtype) in passes_and_dtypes() {
             let mut shorter = 0;
-            for tile in pass.tiles() {
+            for tile in pass.tiles(dtype) {
                 for vectors in [shorter + 1, tile.max_vectors()] {
-                    let problem = problem(5, vectors as usize * 4, DType::F32);
-                    let kernel = RowsKernel::choose(pass, &problem, true);
-                    let Entry::Rows { variant, .. } = kernel.entry else {
-                        panic!("not a kernel over rows")
-                    };
+                    let n_cols = vectors as usize * VECTOR_BYTES as usize / dtype.size();
+                    let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &H200);
                     let (lanes, vecs) = (tile.lanes, tile.vecs);
-                    assert_eq!(variant, Variant::Rows { lanes, vecs }, "{vectors} vectors");
+                    let chosen = kernel.entry.variant();
+                    assert_eq!(chosen, Some(Variant::Rows { lanes, vecs }), "{n_cols}");
                 }
                 shorter = tile.max_vectors();
             }
-            let longer = problem(5, (shorter as usize + 1) * 4, DType::F32);
-            assert_eq!(RowsKernel::choose(pass, &longer, true).block, ANY_BLOCK);
         }
+    }
+
+    #[test]
+    fn a_row_longer_than_the_tiles_goes_to_shared_memory_while_it_fits() {
+        let chosen = |n_cols, dtype| {
+            let problem = problem(5, n_cols, dtype);
+            let kernel = RowsKernel::choose(Pass::Forward, &problem, true, &H200);
+            assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= H200.max_shared);
+            kernel.entry.variant().unwrap()
+        };
+        assert_eq!(chosen(32_768, DType::BF16), Variant::Shared { stages: 2 });
+        assert_eq!(chosen(65_536, DType::BF16), Variant::Shared { stages: 1 });
+        assert_eq!(chosen(32_768, DType::F32), Variant::Shared { stages: 1 });
+        assert_eq!(chosen(131_072, DType::BF16), Variant::Any);
+    }
+
+    #[test]
+    fn a_ragged_row_goes_to_a_narrow_tile_or_to_any() {
+        let chosen = |pass, n_cols| {
+            RowsKernel::choose(pass, &problem(5, n_cols, DType::F16), true, &H200)
+                .entry
+                .variant()
+                .unwrap()
+        };
+        for n_cols in [1, 7, 129, 1023, 4095] {
+            let variant = chosen(Pass::Forward, n_cols);
+            assert!(matches!(variant, Variant::Narrow { .. }), "{n_cols}");
+        }
+        assert_eq!(chosen(Pass::Forward, 4099), Variant::Any);
+        assert_eq!(chosen(Pass::Backward, 7), Variant::Any);
     }
 
     #[test]
     fn tiles_are_sorted_and_sound() {
-        for pass in [Pass::Forward, Pass::Backward] {
-            let tiles = pass.tiles();
-            assert!(tiles.is_sorted_by(|a, b| a.max_vectors() < b.max_vectors()));
-            for tile in tiles {
-                assert!(tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0);
-                assert!(tile.lanes <= 32 || tile.lanes == tile.block);
+        for (pass, dtype) in passes_and_dtypes() {
+            for tiles in [pass.tiles(dtype), pass.narrow_tiles()] {
+                assert!(tiles.is_sorted_by(|a, b| a.max_vectors() < b.max_vectors()));
+                for tile in tiles {
+                    assert!(tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0);
+                    assert!(tile.lanes <= 32 || tile.lanes == tile.block);
+                    assert!(tile.stages == 0 || tile.blocks_per_sm > 0);
+                }
             }
         }
     }
 
     #[test]
-    fn whatever_is_not_a_multiple_of_16_bytes_goes_to_any() {
+    fn a_device_with_little_shared_memory_gets_kernels_that_fit_it() {
+        let t4 = Limits {
+            max_shared: 64 << 10,
+            ..H200
+        };
+        for (pass, dtype) in passes_and_dtypes() {
+            for n_cols in [64, 512, 4096, 8192, 65_536] {
+                let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &t4);
+                assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= t4.max_shared);
+            }
+        }
+    }
+
+    fn passes_and_dtypes() -> impl Iterator<Item = (Pass, DType)> {
+        let passes = [Pass::Forward, Pass::Backward];
+        passes
+            .into_iter()
+            .flat_map(|pass| DType::ALL.map(|dtype| (pass, dtype)))
+    }
+
+    #[test]
+    fn whatever_is_not_a_multiple_of_16_bytes_goes_element_by_element() {
         let aligned = problem(5, 384, DType::F16);
         let args = forward_args(&aligned);
-        assert_ne!(variant(&planned(&aligned, &args)), Variant::Any);
+        assert!(!is_narrow(&planned(&aligned, &args)));
         for args in [
             ForwardArgs { x: 0x1002, ..args },
             ForwardArgs { y: 0x2008, ..args },
@@ -338,13 +431,10 @@ mod tests {
                 ..args
             },
         ] {
-            assert_eq!(variant(&planned(&aligned, &args)), Variant::Any, "{args:?}");
+            assert!(is_narrow(&planned(&aligned, &args)), "{args:?}");
         }
         let ragged = problem(5, 1023, DType::F32);
-        assert_eq!(
-            variant(&planned(&ragged, &forward_args(&ragged))),
-            Variant::Any
-        );
+        assert!(is_narrow(&planned(&ragged, &forward_args(&ragged))));
     }
 
     #[test]
@@ -379,13 +469,13 @@ mod tests {
         let wide = problem(1 << 33, 1, DType::F16);
         assert_eq!(planned(&wide, &forward_args(&wide)).grid, H200.max_grid);
         let small = Limits {
-            max_block: 64,
+            max_block: 16,
             ..H200
         };
         let row = problem(1, 384, DType::F32);
         assert!(matches!(
             forward(&row, &forward_args(&row), &small),
-            Err(Error::Limit { max: 64, .. })
+            Err(Error::Limit { max: 16, .. })
         ));
     }
 

@@ -42,8 +42,6 @@ impl Run {
         let mut output = self.out.as_deref().map(Output::create).transpose()?;
 
         let device = self.device.open()?;
-        let start = Instant::now();
-        device.load_kernels()?;
         let mut text = String::new();
         let _ = write!(text, "device {device}: {}", device.name());
         if let (Some((major, minor)), Some(target)) =
@@ -51,12 +49,13 @@ impl Run {
         {
             let _ = write!(
                 text,
-                ", compute capability {major}.{minor}, kernels for sm_{target} loaded in {}",
-                milliseconds(start.elapsed()),
+                ", compute capability {major}.{minor}, kernels for sm_{target}",
             );
         }
         text.push('\n');
         for group in groups {
+            // Once for the driver to compile the kernels, then once for the time.
+            Results::compute(&contents, &group, eps, &device)?;
             let results = Results::compute(&contents, &group, eps, &device)?;
             results.describe(&mut text, &contents, &group, eps)?;
             if let Some(output) = &mut output {

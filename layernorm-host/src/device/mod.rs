@@ -121,7 +121,8 @@ impl Device {
         }
     }
 
-    /// Compiles the kernels now, which otherwise happens once a device, at the first pass.
+    /// Compiles every kernel now, which takes the driver seconds. Otherwise each is compiled once a device,
+    /// when a pass first needs it.
     ///
     /// # Errors
     ///

@@ -69,8 +69,8 @@ impl LaunchBounds {
             quote_spanned! {blocks.span()=>
                 #[allow(clippy::assertions_on_constants)]
                 const _: () = ::core::assert!(
-                    (#blocks) >= 1,
-                    "launch_bounds: min_blocks must be at least 1"
+                    (#blocks) <= 32,
+                    "launch_bounds: min_blocks must be 0 (none) to 32, the most blocks a multiprocessor can have"
                 );
             }
         });

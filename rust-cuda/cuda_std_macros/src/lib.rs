@@ -44,8 +44,8 @@ pub fn kernel(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// thread as many registers as that allows.
 ///
 /// `#[launch_bounds(max_threads)]` or `#[launch_bounds(max_threads, min_blocks)]`: the most threads
-/// in a block (1 to 1024), and how many blocks should fit on a multiprocessor together. Both are
-/// constant expressions of type `u32`. Launching a larger block is an error of the driver.
+/// in a block (1 to 1024), and how many blocks should fit on a multiprocessor together (up to 32; 0
+/// asks for none). Both are constant expressions of type `u32`. Launching a larger block is an error of the driver.
 ///
 /// ```
 /// # use cuda_std::prelude::*;

@@ -119,7 +119,7 @@ impl Shared {
             sys::cuLaunchKernel(
                 function.raw(),
                 launch.grid,
-                1,
+                launch.grid_y,
                 1,
                 launch.block,
                 1,

@@ -1,6 +1,6 @@
 //! A device of the CUDA driver API, reached through cust: NVIDIA's or the software GPU.
 //!
-//! Only this folder names cust. What is loaded once a device, its primary context and module, is
+//! Only this folder names cust. What is loaded once a device, its primary context and kernels, is
 //! shared by all handles and kept for the life of the process.
 
 mod buffer;
@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cuda_driver::Backend;
 use cust::device::DeviceAttribute;
+use cust::error::CudaResult;
 use cust::stream::{Stream, StreamFlags};
+use cust::sys;
 
 use self::context::Context;
 use self::module::Kernels;
@@ -110,7 +112,7 @@ impl CudaDevice {
 
     pub fn load_kernels(&self) -> Result<()> {
         let _current = self.shared.context.enter()?;
-        self.shared.kernels.load()
+        self.shared.kernels.load(&self.shared.context)
     }
 
     pub fn image_target(&self) -> u32 {
@@ -168,12 +170,23 @@ impl Shared {
                 max_grid: attribute(DeviceAttribute::MaxGridDimX)?,
                 max_block: attribute(DeviceAttribute::MaxThreadsPerBlock)?,
                 sm_count: attribute(DeviceAttribute::MultiprocessorCount)?,
+                max_shared: shared_memory_per_block(device)
+                    .map_err(failed("asking for the limits"))?,
             },
             context: Context::retain(device, &name)?,
             kernels: Kernels::for_device(&name, compute_capability)?,
             name,
         })
     }
+}
+
+/// Bytes of shared memory that a block may ask for. cust has no name for this attribute.
+fn shared_memory_per_block(device: cust::device::Device) -> CudaResult<u32> {
+    let optin = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let mut bytes = 0;
+    // SAFETY: the call writes one value to where it is told.
+    context::check(unsafe { sys::cuDeviceGetAttribute(&mut bytes, optin, device.as_raw()) })?;
+    Ok(u32::try_from(bytes).unwrap_or(0))
 }
 
 /// A stream that is destroyed in its own context.

@@ -1,10 +1,10 @@
-//! The module of kernels: the best image for the device, compiled by the driver at first use, its
-//! functions looked up once.
+//! The kernels of a device: each is taken from the best image for it, compiled by the driver as a
+//! module of its own when it is first needed, and kept.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::ptr;
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use cust::error::CudaError;
 use cust::module::Module;
@@ -17,13 +17,12 @@ use crate::{Entry, Error, IMAGES, Image, Result};
 pub struct Kernels {
     device_name: String,
     image: &'static Image,
-    module: OnceLock<Module>,
-    /// Held while the module is loaded, so that it is loaded once.
+    /// Held while a kernel is loaded, so that it is loaded once.
     loading: Mutex<()>,
     functions: RwLock<HashMap<Entry, Function>>,
 }
 
-/// A function of the module, which is never unloaded.
+/// A function of a module that is never unloaded.
 #[derive(Clone, Copy)]
 pub struct Function(sys::CUfunction);
 
@@ -51,7 +50,6 @@ impl Kernels {
         Ok(Kernels {
             device_name: name.to_owned(),
             image,
-            module: OnceLock::new(),
             loading: Mutex::new(()),
             functions: RwLock::new(HashMap::new()),
         })
@@ -61,27 +59,23 @@ impl Kernels {
         self.image.target
     }
 
-    /// Loads the module if it is not loaded. The device's context must be the current one.
-    pub fn load(&self) -> Result<()> {
-        self.module().map(|_| ())
+    /// Loads every kernel. The device's context must be the current one.
+    pub fn load(&self, context: &Context) -> Result<()> {
+        Entry::all()
+            .into_iter()
+            .try_for_each(|entry| self.function(entry, context).map(|_| ()))
     }
 
     /// The function of an entry point. `context` must be the current one.
     pub fn function(&self, entry: Entry, context: &Context) -> Result<Function> {
-        // A map whose writer panicked is still whole: the insert is its last step.
-        let known = self
-            .functions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = known.get(&entry) {
-            return Ok(*function);
+        if let Some(function) = self.known(entry) {
+            return Ok(function);
         }
-        drop(known);
-        let function = self
-            .module()?
-            .get_function(entry.to_string())
-            .map_err(|error| context.error("looking a kernel up", error))?;
-        let function = Function(function.to_raw());
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = self.known(entry) {
+            return Ok(function);
+        }
+        let function = self.load_function(entry, context)?;
         self.functions
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -89,21 +83,57 @@ impl Kernels {
         Ok(function)
     }
 
-    fn module(&self) -> Result<&Module> {
-        if let Some(module) = self.module.get() {
-            return Ok(module);
-        }
-        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = self.module.get() {
-            return Ok(module);
-        }
-        let module = load(self.image.ptx).map_err(|(error, log)| Error::Jit {
+    fn known(&self, entry: Entry) -> Option<Function> {
+        // A map whose writer panicked is still whole: the insert is its last step.
+        let functions = self
+            .functions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        functions.get(&entry).copied()
+    }
+
+    fn load_function(&self, entry: Entry, context: &Context) -> Result<Function> {
+        let name = entry.to_string();
+        let ptx = self.image.kernel(&name).ok_or(Error::NoKernel {
+            entry,
+            target: self.image.target,
+        })?;
+        let module = load(&ptx).map_err(|(error, log)| Error::Jit {
             device: self.device_name.clone(),
             target: self.image.target,
             cause: context::code(error),
             log,
         })?;
-        Ok(self.module.get_or_init(|| module))
+        let function = module
+            .get_function(&name)
+            .map_err(|error| context.error("looking a kernel up", error))?
+            .to_raw();
+        // SAFETY: the function is of the module loaded just now.
+        let allowed = unsafe { allow_shared_memory(function) };
+        allowed.map_err(|error| context.error("asking for a kernel's shared memory", error))?;
+        // Launches may come at any time until the process ends.
+        std::mem::forget(module);
+        Ok(Function(function))
+    }
+}
+
+/// Lets launches of the kernel have all the shared memory that a block of its device may have. Without
+/// it they may have 48 KiB.
+///
+/// # Safety
+///
+/// `function` is of a loaded module of the current context.
+unsafe fn allow_shared_memory(function: sys::CUfunction) -> std::result::Result<(), CudaError> {
+    let (mut device, mut most, mut declared) = (0, 0, 0);
+    let optin = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let is_static = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+    let dynamic = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    // SAFETY: each call writes one value to where it is told; the function is the caller's.
+    unsafe {
+        context::check(sys::cuCtxGetDevice(&mut device))?;
+        context::check(sys::cuDeviceGetAttribute(&mut most, optin, device))?;
+        context::check(sys::cuFuncGetAttribute(&mut declared, is_static, function))?;
+        context::check(sys::cuFuncSetAttribute(function, dynamic, most - declared))
     }
 }
 

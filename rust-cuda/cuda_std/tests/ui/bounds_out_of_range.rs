@@ -1,4 +1,4 @@
-//! A block has 1 to 1024 threads, and at least one block is on a multiprocessor.
+//! A block has 1 to 1024 threads, and a multiprocessor at most 32 blocks.
 
 use cuda_std::prelude::*;
 
@@ -11,7 +11,7 @@ pub unsafe fn empty(_x: *const f32) {}
 pub unsafe fn too_large(_x: *const f32) {}
 
 #[kernel]
-#[launch_bounds(256, 0)]
-pub unsafe fn no_blocks(_x: *const f32) {}
+#[launch_bounds(64, 33)]
+pub unsafe fn too_many_blocks(_x: *const f32) {}
 
 fn main() {}
