@@ -14,6 +14,8 @@ pub struct Checks {
     pub barriers: bool,
     /// Shuffles and votes whose mask names lanes that are not there.
     pub lanes: bool,
+    /// Not a check: the counts that cost time, of sectors and bank conflicts.
+    pub counters: bool,
 }
 
 impl Checks {
@@ -24,6 +26,7 @@ impl Checks {
         global_races: true,
         barriers: true,
         lanes: true,
+        counters: true,
     };
 
     /// Only what costs next to nothing: barriers and member masks.
@@ -33,6 +36,7 @@ impl Checks {
         global_races: false,
         barriers: true,
         lanes: true,
+        counters: false,
     };
 
     /// Bounds and alignment alone.
@@ -42,6 +46,7 @@ impl Checks {
         global_races: false,
         barriers: false,
         lanes: false,
+        counters: false,
     };
 
     /// The set of that name: `off`, `memory` or `all`.

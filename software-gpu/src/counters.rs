@@ -2,23 +2,124 @@
 
 use std::ops::AddAssign;
 
-/// Counts over a whole launch. A warp-level instruction that runs for 32 lanes counts once in the
-/// `*_requests` and 32 times in the `lane_*` numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Warp-level instructions executed.
-    pub warp_instructions: u64,
-    /// Instructions times lanes that took part.
-    pub lane_instructions: u64,
-    /// Warps that came to a barrier.
-    pub barriers: u64,
+/// Kinds of instruction, by what executes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionClass {
+    /// Arithmetic on floating-point numbers.
+    Float,
+    /// Approximations: rsqrt, rcp, ex2, ...
+    Special,
+    /// Arithmetic on integers and bits.
+    Integer,
+    /// Between types.
+    Conversion,
+    /// Comparisons and selections.
+    Predicate,
+    /// Copies between registers.
+    Move,
+    /// Loads, stores, atomics, asynchronous copies.
+    Memory,
+    /// Shuffles, votes and the like.
+    Warp,
+    /// Barriers, fences, waits.
+    Barrier,
+    /// Branches and exits.
+    Control,
 }
 
-impl AddAssign<&Counters> for Counters {
-    fn add_assign(&mut self, other: &Counters) {
-        self.warp_instructions += other.warp_instructions;
-        self.lane_instructions += other.lane_instructions;
-        self.barriers += other.barriers;
+impl InstructionClass {
+    /// Every class, in the order of [`Counters::by_class`].
+    pub const ALL: [InstructionClass; 10] = [
+        InstructionClass::Float,
+        InstructionClass::Special,
+        InstructionClass::Integer,
+        InstructionClass::Conversion,
+        InstructionClass::Predicate,
+        InstructionClass::Move,
+        InstructionClass::Memory,
+        InstructionClass::Warp,
+        InstructionClass::Barrier,
+        InstructionClass::Control,
+    ];
+
+    /// Its name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            InstructionClass::Float => "float",
+            InstructionClass::Special => "special",
+            InstructionClass::Integer => "integer",
+            InstructionClass::Conversion => "conversion",
+            InstructionClass::Predicate => "predicate",
+            InstructionClass::Move => "move",
+            InstructionClass::Memory => "memory",
+            InstructionClass::Warp => "warp",
+            InstructionClass::Barrier => "barrier",
+            InstructionClass::Control => "control",
+        }
     }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts over a whole launch. A request is one instruction of one warp; a sector is 32 bytes.
+        ///
+        /// Requests, sectors and bank conflicts are only counted where
+        /// [`Checks::counters`](crate::Checks::counters) is on.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Instructions times lanes that took part, for each [`InstructionClass`].
+            pub by_class: [u64; InstructionClass::ALL.len()],
+            /// Bytes of global memory that were read at least once; `None` where it was not traced
+            /// ([`Checks::global_races`](crate::Checks::global_races)).
+            pub unique_bytes_read: Option<u64>,
+            /// Bytes of global memory that were written at least once; `None` where it was not traced.
+            pub unique_bytes_written: Option<u64>,
+        }
+
+        impl AddAssign<&Counters> for Counters {
+            fn add_assign(&mut self, other: &Counters) {
+                $(self.$name += other.$name;)*
+                for (sum, more) in self.by_class.iter_mut().zip(other.by_class) {
+                    *sum += more;
+                }
+                for (sum, more) in [
+                    (&mut self.unique_bytes_read, other.unique_bytes_read),
+                    (&mut self.unique_bytes_written, other.unique_bytes_written),
+                ] {
+                    if let Some(more) = more {
+                        *sum = Some(sum.unwrap_or(0) + more);
+                    }
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Instructions that a warp executed.
+    warp_instructions,
+    /// Instructions times lanes that took part.
+    lane_instructions,
+    /// Loads from global memory.
+    global_load_requests,
+    /// Sectors that they touched, each request by itself.
+    global_load_sectors,
+    /// Stores to global memory.
+    global_store_requests,
+    /// Sectors that they touched.
+    global_store_sectors,
+    /// Atomics on global memory.
+    global_atomic_requests,
+    /// Sectors that they touched.
+    global_atomic_sectors,
+    /// Accesses to shared memory.
+    shared_requests,
+    /// Rounds that those needed beyond the first because lanes met in a bank.
+    shared_bank_conflicts,
+    /// Branches whose lanes parted.
+    divergent_branches,
+    /// Warps that came to a barrier of the block.
+    barriers,
 }

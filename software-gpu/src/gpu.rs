@@ -38,7 +38,11 @@ impl Gpu {
 
     /// A device of that model with empty memory that makes these checks.
     pub fn with_checks(model: Model, checks: Checks) -> Gpu {
-        let memory = Arc::new(Memory::new(model.memory_bytes, HOST_LIMIT));
+        let memory = Arc::new(Memory::new(
+            model.memory_bytes,
+            HOST_LIMIT,
+            checks.initialised,
+        ));
         Gpu {
             model,
             memory,

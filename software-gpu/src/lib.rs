@@ -19,7 +19,7 @@ mod program;
 mod ptx;
 
 pub use checks::Checks;
-pub use counters::Counters;
+pub use counters::{Counters, InstructionClass};
 pub use fault::{Fault, FaultKind, Site};
 pub use gpu::{Gpu, LaunchConfig};
 pub use memory::{AllocationInfo, MemoryError};

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::block::Room;
 use super::scalar::{self, cvt_loaded, truncate};
+use super::shadow::{How, Who};
+use super::trace::touch_of;
 use super::trouble::{Outcome, Trouble};
 use super::warp::{Warp, lanes};
 use crate::fault::FaultKind;
@@ -38,10 +40,13 @@ fn addresses(warp: &Warp, access: &Access) -> [u64; 32] {
 pub(super) fn execute(
     room: &mut Room<'_>,
     warp: &mut Warp,
-    access: &Access,
+    number: u32,
     action: Action,
     mask: u32,
 ) -> Outcome<()> {
+    let program = room.launch.program;
+    let access = &program.accesses[number as usize];
+    room.access = number;
     let mut at = addresses(warp, access);
     let space = access.space;
     if space != Space::Generic {
@@ -137,19 +142,120 @@ fn global(
         }
         let now = rest & inside;
         rest &= !now;
+        if action != Action::Load {
+            launch.writable(allocation, lane, at[lane])?;
+        }
+        watch(room, warp, access, action, now, &offsets, found)?;
         match action {
             Action::Load => load_global(allocation, warp, access, now, &offsets),
-            Action::Store => {
-                launch.writable(allocation, lane, at[lane])?;
-                store_global(allocation, warp, access, now, &offsets);
-            }
-            Action::Atomic => {
-                launch.writable(allocation, lane, at[lane])?;
-                atomic_global(allocation, warp, access, now, &offsets);
-            }
+            Action::Store => store_global(allocation, warp, access, now, &offsets),
+            Action::Atomic => atomic_global(allocation, warp, access, now, &offsets),
         }
     }
     Ok(())
+}
+
+/// The checks and counts of an access of lanes to one allocation.
+#[inline(always)]
+fn watch(
+    room: &mut Room<'_>,
+    warp: &Warp,
+    access: &Access,
+    action: Action,
+    mask: u32,
+    offsets: &[u64; 32],
+    found: usize,
+) -> Outcome<()> {
+    let launch = room.launch;
+    let checks = launch.checks;
+    if !(checks.initialised || checks.global_races || checks.counters) {
+        return Ok(());
+    }
+    let allocation = &launch.allocations[found];
+    let bytes = u64::from(access.bytes());
+    // Lanes that touch one range after the other, as they should.
+    let first = mask.trailing_zeros() as usize;
+    let start = offsets[first];
+    let mut in_order = true;
+    for (lane, offset) in offsets.iter().enumerate() {
+        let expected =
+            start.wrapping_add((lane as u64).wrapping_sub(first as u64).wrapping_mul(bytes));
+        in_order &= (*offset == expected) | (mask >> lane & 1 == 0);
+    }
+    // A run of lanes without a hole.
+    let run = mask >> first;
+    if in_order && run & run.wrapping_add(1) == 0 {
+        let all = bytes * u64::from(mask.count_ones());
+        room.tally.sectors(action, (start % 32 + all).div_ceil(32));
+        return range(room, warp, access, action, allocation, first, start, all);
+    }
+    room.tally.scattered(action, mask, offsets, bytes);
+    for lane in lanes(mask) {
+        range(
+            room,
+            warp,
+            access,
+            action,
+            allocation,
+            lane,
+            offsets[lane],
+            bytes,
+        )?;
+    }
+    Ok(())
+}
+
+/// The checks of a range of an allocation, whose first byte is that lane's.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "they are all of one access")]
+fn range(
+    room: &mut Room<'_>,
+    warp: &Warp,
+    access: &Access,
+    action: Action,
+    allocation: &Allocation,
+    lane: usize,
+    start: u64,
+    bytes: u64,
+) -> Outcome<()> {
+    let checks = room.launch.checks;
+    if let Some(written) = &allocation.written {
+        if action != Action::Store && checks.initialised && !written.all(start, bytes) {
+            return Err(unwritten(access, allocation, lane, start, bytes));
+        }
+        if action != Action::Load {
+            written.mark(start, bytes);
+        }
+    }
+    if checks.global_races {
+        let touch = touch_of(access, action == Action::Load);
+        let thread = warp.index * 32 + lane as u32;
+        let address = allocation.info.base + start;
+        room.trace
+            .note(room.access, touch, address, bytes, warp.pc, thread);
+    }
+    Ok(())
+}
+
+#[cold]
+fn unwritten(
+    access: &Access,
+    allocation: &Allocation,
+    lane: usize,
+    start: u64,
+    bytes: u64,
+) -> Box<Trouble> {
+    let gap = allocation
+        .written
+        .as_ref()
+        .and_then(|written| written.first_gap(start, bytes));
+    let gap = gap.unwrap_or(start);
+    let lane = lane + ((gap - start) / u64::from(access.bytes())) as usize;
+    let detail = "neither the host nor a kernel wrote it since it was allocated";
+    let address = allocation.info.base + gap;
+    let mut trouble = Trouble::at(FaultKind::Uninitialised, lane, address, detail);
+    trouble.allocation = Some(allocation.info);
+    trouble
 }
 
 #[inline(always)]
@@ -389,6 +495,24 @@ fn shared(
             );
             return Err(Trouble::at(FaultKind::OutOfBounds, lane, at[lane], detail));
         }
+    }
+    if !room.shadow.is_off() {
+        let how = match action {
+            Action::Load => How::Read,
+            Action::Store => How::Write,
+            Action::Atomic => How::Atomic,
+        };
+        for lane in lanes(mask) {
+            let who = Who {
+                thread: warp.index * 32 + lane as u32,
+                syncs: warp.syncs,
+                pc: warp.pc,
+            };
+            room.shadow.touch(how, at[lane], access.bytes(), who)?;
+        }
+    }
+    if room.launch.checks.counters {
+        room.tally.shared(action, mask, at, access.bytes());
     }
     plain(warp, access, action, mask, at, &mut room.shared);
     Ok(())

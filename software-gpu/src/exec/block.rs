@@ -1,10 +1,12 @@
 //! A block: its warps in turn, its shared memory, its barriers.
 
 use super::launch::Launch;
+use super::shadow::Shadow;
 use super::step::{Stop, run};
+use super::tally::Tally;
+use super::trace::Trace;
 use super::trouble::{Outcome, Trouble};
 use super::warp::{State, Warp, lanes};
-use crate::counters::Counters;
 use crate::fault::FaultKind;
 use crate::program::{BarrierKind, Class, Initial};
 use crate::ptx::ast::Special;
@@ -13,7 +15,11 @@ use crate::ptx::ast::Special;
 pub(super) struct Room<'a> {
     pub launch: &'a Launch<'a>,
     pub shared: Vec<u8>,
-    pub counters: Counters,
+    pub shadow: Shadow,
+    pub trace: Trace,
+    pub tally: Tally,
+    /// The access that is executed, by its number.
+    pub access: u32,
     /// The allocation that was found last, by its number.
     pub last_allocation: usize,
 }
@@ -21,7 +27,7 @@ pub(super) struct Room<'a> {
 impl Room<'_> {
     /// A special register that changes: time is counted in instructions.
     pub fn clock(&self, special: Special) -> u64 {
-        let now = self.counters.warp_instructions;
+        let now = self.tally.now();
         if special == Special::ClockHi {
             now >> 32
         } else {
@@ -61,7 +67,15 @@ impl<'a> Block<'a> {
             room: Room {
                 launch,
                 shared: vec![0xff; launch.shared_bytes as usize],
-                counters: Counters::default(),
+                shadow: Shadow::new(
+                    launch.program,
+                    launch.shared_bytes,
+                    launch.checks.shared_races,
+                    launch.checks.initialised,
+                ),
+                trace: Trace::new(launch.program.accesses.len() + launch.program.copies.len()),
+                tally: Tally::new(launch.program),
+                access: 0,
                 last_allocation: 0,
             },
             warps,
@@ -77,6 +91,8 @@ impl<'a> Block<'a> {
     pub fn run(&mut self, number: u64) -> Result<(), Failure> {
         let launch = self.room.launch;
         self.room.shared.fill(0xff);
+        self.room.shadow.begin();
+        self.room.trace.begin(number);
         self.barriers = [Barrier::default(); 16];
         let index = launch.block_index(number);
         for (i, warp) in self.warps.iter_mut().enumerate() {
@@ -167,7 +183,7 @@ impl<'a> Block<'a> {
         kind: BarrierKind,
         mask: u32,
     ) -> Outcome<()> {
-        self.room.counters.barriers += 1;
+        self.room.tally.barriers += 1;
         let warp = &mut self.warps[i];
         let barrier = &mut self.barriers[id as usize];
         if barrier.arrived > 0 && barrier.count != count {
@@ -243,6 +259,7 @@ impl<'a> Block<'a> {
     /// Lets the warps at a barrier go on.
     fn release(&mut self, id: u32, votes: u32) {
         let launch = self.room.launch;
+        self.room.shadow.barrier();
         for warp in &mut self.warps {
             let State::Waiting { barrier, pc } = warp.state else {
                 continue;
@@ -265,11 +282,6 @@ impl<'a> Block<'a> {
                 BarrierKind::Wait | BarrierKind::Arrive => {}
             }
         }
-    }
-
-    /// The thread of the block that a lane is.
-    pub fn thread(&self, warp: u32, lane: u32) -> u32 {
-        warp * 32 + lane
     }
 }
 

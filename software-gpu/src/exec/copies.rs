@@ -4,6 +4,8 @@
 //! last moment that is right, so that a kernel which reads too early sees what was there before.
 
 use super::block::Room;
+use super::shadow::{How, Who};
+use super::trace::Touch;
 use super::trouble::{Outcome, Trouble};
 use super::warp::{Warp, lanes};
 use crate::fault::FaultKind;
@@ -91,6 +93,21 @@ pub(super) fn issue(
                 return Err(launch.outside(lane, from, given));
             };
             let allocation = &launch.allocations[found];
+            let start = from - allocation.info.base;
+            if let Some(written) = &allocation.written
+                && !written.all(start, given)
+            {
+                let detail = "neither the host nor a kernel wrote it since it was allocated";
+                let mut trouble = Trouble::at(FaultKind::Uninitialised, lane, from, detail);
+                trouble.allocation = Some(allocation.info);
+                return Err(trouble);
+            }
+            if launch.checks.global_races {
+                let thread = warp.index * 32 + lane as u32;
+                let number = launch.program.accesses.len() as u32 + copy.number;
+                room.trace
+                    .note(number, Touch::Read, from, given, warp.pc, thread);
+            }
             allocation
                 .backing
                 .read(from - allocation.info.base, &mut data[..given as usize]);
@@ -108,16 +125,32 @@ pub(super) fn issue(
 }
 
 /// Lets the copies of all but the last `keep` groups land.
-pub(super) fn wait(room: &mut Room<'_>, warp: &mut Warp, mask: u32, keep: Option<u32>) {
+pub(super) fn wait(
+    room: &mut Room<'_>,
+    warp: &mut Warp,
+    mask: u32,
+    keep: Option<u32>,
+) -> Outcome<()> {
+    let (index, syncs, pc) = (warp.index, warp.syncs, warp.pc);
     let Copies { pending, committed } = &mut warp.copies;
+    let mut outcome = Ok(());
     pending.retain(|copy| {
         let lane = usize::from(copy.lane);
         let done = keep.is_none_or(|keep| copy.group < committed[lane].saturating_sub(keep));
-        if mask >> lane & 1 == 0 || !done {
+        if mask >> lane & 1 == 0 || !done || outcome.is_err() {
             return true;
         }
         let (to, bytes) = (copy.to as usize, usize::from(copy.bytes));
+        if !room.shadow.is_off() {
+            let who = Who {
+                thread: index * 32 + lane as u32,
+                syncs,
+                pc,
+            };
+            outcome = room.shadow.touch(How::Write, to as u64, bytes as u32, who);
+        }
         room.shared[to..to + bytes].copy_from_slice(&copy.data[..bytes]);
         false
     });
+    outcome
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::block::{Block, Failure};
 use super::scalar::cvt_loaded;
+use super::trace::{Span, Touch, find_race, unique_bytes};
 use super::trouble::{Outcome, Trouble};
 use crate::checks::Checks;
 use crate::counters::Counters;
@@ -101,14 +102,14 @@ impl<'a> Launch<'a> {
         // The fault of the lowest block: which one it is depends on the seed alone, not on the host.
         let failed = Mutex::new(None::<(u64, Box<Fault>)>);
         let stop = AtomicU64::new(u64::MAX);
-        let counters = (0..workers)
+        let (mut counters, spans) = (0..workers)
             .into_par_iter()
             .map(|_| {
                 let mut block = Block::new(self);
                 loop {
                     let number = next.fetch_add(1, Relaxed);
                     if number >= blocks || number > stop.load(Relaxed) {
-                        return block.room.counters;
+                        break;
                     }
                     if let Err(failure) = block.run(number) {
                         let fault = self.fault(number, failure);
@@ -119,21 +120,62 @@ impl<'a> Launch<'a> {
                         if failed.as_ref().is_none_or(|(first, _)| number < *first) {
                             *failed = Some((number, fault));
                         }
-                        return block.room.counters;
+                        break;
                     }
                 }
+                (
+                    block.room.tally.finish(self.program),
+                    block.room.trace.spans,
+                )
             })
-            .reduce(Counters::default, |mut all, part| {
-                all += &part;
-                all
-            });
-        match failed
+            .reduce(
+                || (Counters::default(), Vec::new()),
+                |(mut all, mut spans), (part, mut more)| {
+                    all += &part;
+                    spans.append(&mut more);
+                    (all, spans)
+                },
+            );
+        if let Some((_, fault)) = failed
             .into_inner()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
         {
-            Some((_, fault)) => Err(fault),
-            None => Ok(counters),
+            return Err(fault);
         }
+        if self.checks.global_races {
+            counters.unique_bytes_read = Some(unique_bytes(&spans, |touch| touch != Touch::Write));
+            counters.unique_bytes_written = Some(unique_bytes(&spans, |touch| !touch.is_read()));
+            if let Some((first, second, address)) = find_race(spans) {
+                return Err(self.race(first, second, address));
+            }
+        }
+        Ok(counters)
+    }
+
+    /// The fault of two blocks that touched one address.
+    fn race(&self, first: Span, second: Span, address: u64) -> Box<Fault> {
+        let word = |touch| match touch {
+            Touch::Read => "read",
+            Touch::Constant => "read (as constant)",
+            Touch::Write => "wrote",
+            Touch::Atomic => "made an atomic access to",
+        };
+        let detail = format!(
+            "block {} {} it and block {} {} it, unordered",
+            second.block,
+            word(second.touch),
+            first.block,
+            word(first.touch)
+        );
+        Box::new(Fault {
+            kind: FaultKind::GlobalRace,
+            kernel: self.kernel.name.clone(),
+            site: self.site(second.block, second.thread, second.pc),
+            other: Some(self.site(first.block, first.thread, first.pc)),
+            address: Some(address),
+            allocation: self.gpu.memory().nearest(address),
+            detail,
+        })
     }
 
     /// The index of the block of that number: x runs fastest.

@@ -7,8 +7,11 @@ mod lanes;
 mod launch;
 mod limits;
 mod scalar;
+mod shadow;
 mod step;
+mod tally;
 mod together;
+mod trace;
 mod trouble;
 mod warp;
 

@@ -43,10 +43,10 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
                 Guard::If(p) => warp.p[p as usize],
                 Guard::Unless(p) => !warp.p[p as usize],
             };
-        room.counters.warp_instructions += 1;
-        room.counters.lane_instructions += u64::from(mask.count_ones());
+        room.tally.step(warp.pc, mask);
         match instruction.op {
             Op::Branch { target, meet } => {
+                room.tally.divergent += u64::from(mask != 0 && mask != warp.mask);
                 warp.branch(mask, target, meet);
                 continue;
             }
@@ -88,32 +88,14 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
                     return Ok(stop);
                 }
             }
-            Op::Load { access } => execute(
-                room,
-                warp,
-                &program.accesses[access as usize],
-                Action::Load,
-                mask,
-            )?,
-            Op::Store { access } => execute(
-                room,
-                warp,
-                &program.accesses[access as usize],
-                Action::Store,
-                mask,
-            )?,
-            Op::Atomic { access } => execute(
-                room,
-                warp,
-                &program.accesses[access as usize],
-                Action::Atomic,
-                mask,
-            )?,
+            Op::Load { access } => execute(room, warp, access, Action::Load, mask)?,
+            Op::Store { access } => execute(room, warp, access, Action::Store, mask)?,
+            Op::Atomic { access } => execute(room, warp, access, Action::Atomic, mask)?,
             Op::AsyncCopy { copy } => {
                 copies::issue(room, warp, &program.copies[copy as usize], mask)?
             }
             Op::AsyncCommit => warp.copies.commit(mask),
-            Op::AsyncWait { keep } => copies::wait(room, warp, mask, keep),
+            Op::AsyncWait { keep } => copies::wait(room, warp, mask, keep)?,
             Op::Arith { op, d, a, b, c } => arith(warp, mask, op, d, a, b, c),
             Op::Setp {
                 compare,

@@ -5,6 +5,7 @@
 //! come back: every use after free is found, not only the quick ones.
 
 mod backing;
+mod written;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -12,6 +13,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use thiserror::Error;
 
 pub(crate) use backing::Backing;
+pub(crate) use written::Written;
 
 /// The first device address given out.
 const FIRST_ADDRESS: u64 = 0x7000_0000_0000;
@@ -131,6 +133,8 @@ pub(crate) struct Allocation {
     /// Constant memory: kernels cannot write it.
     pub read_only: bool,
     pub backing: Backing,
+    /// Which bytes were ever written, where that is checked.
+    pub written: Option<Written>,
 }
 
 impl Allocation {
@@ -140,6 +144,14 @@ impl Allocation {
         let offset = address.wrapping_sub(self.info.base);
         (offset <= self.info.size && bytes <= self.info.size - offset).then_some(offset)
     }
+
+    /// Notes that a range is written.
+    #[inline(always)]
+    pub fn mark(&self, offset: u64, bytes: u64) {
+        if let Some(written) = &self.written {
+            written.mark(offset, bytes);
+        }
+    }
 }
 
 /// The allocations of a device.
@@ -148,6 +160,8 @@ pub(crate) struct Memory {
     total: u64,
     /// Bytes that are really to be taken from the host.
     limit: u64,
+    /// Whether to know which bytes were written.
+    track: bool,
     table: RwLock<Table>,
 }
 
@@ -194,7 +208,7 @@ impl Table {
 
 impl Memory {
     /// Memory that says it has `total` bytes and takes at most `limit` from the host.
-    pub fn new(total: u64, limit: u64) -> Memory {
+    pub fn new(total: u64, limit: u64, track: bool) -> Memory {
         let table = Table {
             next: FIRST_ADDRESS,
             ..Table::default()
@@ -202,6 +216,7 @@ impl Memory {
         Memory {
             total,
             limit,
+            track,
             table: RwLock::new(table),
         }
     }
@@ -242,6 +257,7 @@ impl Memory {
         let Some(backing) = Backing::new(bytes, FRESH) else {
             return Err(none);
         };
+        let written = self.track.then(|| Written::new(bytes));
         let mut table = self.exclusive();
         // An odd multiple of the alignment, so that an address is aligned to no more.
         let base = table.next | ALIGN;
@@ -264,6 +280,7 @@ impl Memory {
                 info,
                 read_only,
                 backing,
+                written,
             }),
         );
         Ok(base)
@@ -305,6 +322,7 @@ impl Memory {
         let table = self.shared();
         let (allocation, offset) = table.find(address, data.len() as u64)?;
         allocation.backing.write(offset, data);
+        allocation.mark(offset, data.len() as u64);
         Ok(())
     }
 
@@ -331,6 +349,7 @@ impl Memory {
                 .write(offset + done, &chunk[..now as usize]);
             done += now;
         }
+        allocation.mark(offset, bytes);
         Ok(())
     }
 
@@ -350,6 +369,9 @@ impl Memory {
                 .read(source_offset + done, &mut buffer[..now]);
             target.backing.write(target_offset + done, &buffer[..now]);
             done += now as u64;
+        }
+        if let (Some(to), Some(from)) = (&target.written, &source.written) {
+            to.copy(target_offset, from, source_offset, bytes);
         }
         Ok(())
     }
@@ -381,7 +403,7 @@ mod tests {
     use super::*;
 
     fn memory() -> Memory {
-        Memory::new(1 << 30, 1 << 20)
+        Memory::new(1 << 30, 1 << 20, true)
     }
 
     #[test]

@@ -60,12 +60,12 @@ impl<'a> Decoder<'a> {
                 ],
             )?,
             "shf" => self.funnel(form)?,
-            "popc" => self.to_word(form, Kind::Popc, WORDS)?,
-            "clz" => self.to_word(form, Kind::Clz, WORDS)?,
+            "popc" => self.count_bits(form, Kind::Popc, WORDS)?,
+            "clz" => self.count_bits(form, Kind::Clz, WORDS)?,
             "brev" => self.plain(form, Kind::Brev, WORDS, 1)?,
             "bfind" => {
                 let shift = form.take("shiftamt");
-                self.to_word(form, Kind::Bfind(shift), &INTEGERS[2..])?;
+                self.count_bits(form, Kind::Bfind(shift), &INTEGERS[2..])?;
             }
             "bfe" => self.field(form, Kind::Bfe, &INTEGERS[2..], 1)?,
             "bfi" => self.field(form, Kind::Bfi, WORDS, 2)?,
@@ -381,7 +381,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Operations whose result has 32 bits whatever the type.
-    fn to_word(&mut self, form: &mut Form<'_, 'a>, kind: Kind, types: &[Type]) -> Result<()> {
+    fn count_bits(&mut self, form: &mut Form<'_, 'a>, kind: Kind, types: &[Type]) -> Result<()> {
         let ty = form.ty()?;
         form.typed(types.contains(&ty), ty)?;
         self.finish(form, Arith::plain(kind, ty), Type::U32, &[ty])

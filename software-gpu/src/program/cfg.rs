@@ -110,7 +110,7 @@ impl Graph {
     fn leave_ends_out(&mut self, program: &Program) {
         let count = self.starts.len();
         let mut bare = vec![false; count];
-        for block in 0..count {
+        for (block, bare) in bare.iter_mut().enumerate() {
             let start = self.starts[block] as usize;
             let end = self
                 .starts
@@ -118,7 +118,7 @@ impl Graph {
                 .map_or(program.code.len(), |end| *end as usize);
             let last = &program.code[end - 1];
             self.ends[block] = self.next[block].is_empty() && !matches!(last.op, Op::Trap);
-            bare[block] = self.ends[block] && end - start == 1;
+            *bare = self.ends[block] && end - start == 1;
         }
         let whole = self.next.clone();
         for next in &mut self.next {
@@ -128,9 +128,9 @@ impl Graph {
         }
         // A loop that is only left by a short way needs it, or nothing inside would have a way to the end.
         let reached = self.reach_the_end();
-        for block in 0..count {
+        for (block, all) in whole.into_iter().enumerate() {
             if !reached[block] {
-                self.next[block].clone_from(&whole[block]);
+                self.next[block] = all;
             }
         }
     }

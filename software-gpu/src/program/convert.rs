@@ -169,7 +169,7 @@ impl<'a> Decoder<'a> {
                 };
             }
             (None, Some(rounding)) if narrows => op.rounding = rounding,
-            (None, None) if !narrows && !(from.is_float() && to.is_integer()) => {}
+            (None, None) if !(narrows || from.is_float() && to.is_integer()) => {}
             _ => {
                 return form.fail(format!(
                     "`{}`: a rounding is missing or has no place",

@@ -65,15 +65,16 @@ impl<'a> Decoder<'a> {
         }
         let to = self.address(form, to, Space::Shared)?;
         let from = self.address(form, from, Space::Global)?;
+        let number = self.program.copies.len() as u32;
         self.program.copies.push(AsyncCopy {
+            number,
             to,
             from,
             bytes: bytes as u32,
             given,
             ignore,
         });
-        let copy = self.program.copies.len() as u32 - 1;
-        self.emit(form, Op::AsyncCopy { copy });
+        self.emit(form, Op::AsyncCopy { copy: number });
         Ok(())
     }
 }

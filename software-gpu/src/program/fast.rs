@@ -83,6 +83,11 @@ macro_rules! declare {
             /// Every one, with what it means.
             pub const ALL: &[($name, Arith)] = &[$(($name::$variant, Arith::plain($kind, $type))),*];
 
+            /// What it means.
+            pub fn arith(self) -> Arith {
+                Self::ALL[self as usize].1
+            }
+
             /// The fast form of an operation, if there is one.
             pub fn of(op: Arith) -> Option<$name> {
                 let op = canonical(op);

@@ -319,6 +319,8 @@ pub(crate) enum VoteMode {
 /// An asynchronous copy's operands.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AsyncCopy {
+    /// Its own number among the program's.
+    pub number: u32,
     /// The base and offset of the address in shared memory.
     pub to: (Slot, i64),
     /// The base and offset of the address in global memory.

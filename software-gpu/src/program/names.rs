@@ -121,8 +121,6 @@ pub(crate) enum Rounding {
     Zero,
     Down,
     Up,
-    /// To nearest, ties away from zero.
-    NearestAway,
 }
 
 /// What is computed. Operands are a, b, c in the order of PTX.

@@ -79,7 +79,6 @@ fn saturate(signed: bool, to: Type, value: u64) -> u64 {
 fn whole(rounding: Rounding, x: f64) -> f64 {
     match rounding {
         Rounding::Nearest => x.round_ties_even(),
-        Rounding::NearestAway => x.round(),
         Rounding::Zero => x.trunc(),
         Rounding::Down => x.floor(),
         Rounding::Up => x.ceil(),

@@ -180,7 +180,7 @@ pub(super) fn to_f32(rounding: Rounding, x: f64) -> f32 {
         return near;
     }
     let toward = match rounding {
-        Rounding::Nearest | Rounding::NearestAway => return near,
+        Rounding::Nearest => return near,
         Rounding::Zero if x > 0.0 => Rounding::Down,
         Rounding::Zero => Rounding::Up,
         other => other,

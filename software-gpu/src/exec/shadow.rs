@@ -1,0 +1,208 @@
+//! Who last touched each part of a block's shared memory, and when: the check for races and for reads
+//! of what nothing wrote.
+//!
+//! Time is counted in barriers: those of the block for everyone, those of a warp for its lanes. Two
+//! threads' accesses with no barrier between are unordered, in one instruction of a warp too.
+
+use super::trouble::{Outcome, Trouble};
+use crate::fault::FaultKind;
+use crate::program::Program;
+use crate::ptx::ast::Space;
+
+/// An access as the shadow remembers it.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    /// The block's barriers passed, over all blocks that the worker ran; 0 for never.
+    epoch: u32,
+    /// The warp's barriers passed.
+    syncs: u32,
+    pc: u32,
+    thread: u16,
+    /// An atomic, which other atomics may meet.
+    atomic: bool,
+    /// Reads only: other threads of this warp, or of other warps, read in the same epoch.
+    same_warp: bool,
+    other_warps: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    write: Mark,
+    read: Mark,
+}
+
+/// The shadow of a block's shared memory.
+pub(super) struct Shadow {
+    cells: Vec<Cell>,
+    /// Bytes of a cell: the smallest element that the program accesses.
+    grain: u32,
+    /// Now.
+    epoch: u32,
+    /// The epoch in which the block started.
+    first: u32,
+    races: bool,
+    initialised: bool,
+}
+
+/// Who makes an access.
+#[derive(Clone, Copy)]
+pub(super) struct Who {
+    pub thread: u32,
+    pub syncs: u32,
+    pub pc: u32,
+}
+
+/// How an access touches shared memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Read,
+    Write,
+    Atomic,
+}
+
+impl Shadow {
+    pub fn new(program: &Program, bytes: u32, races: bool, initialised: bool) -> Shadow {
+        let near = |space| matches!(space, Space::Shared | Space::Generic);
+        let elements = program
+            .accesses
+            .iter()
+            .filter(|access| near(access.space))
+            .map(|access| access.ty.bytes());
+        let grain = elements.min().unwrap_or(4).min(4);
+        let cells = if races || initialised {
+            bytes.div_ceil(grain)
+        } else {
+            0
+        };
+        Shadow {
+            cells: vec![Cell::default(); cells as usize],
+            grain,
+            epoch: 0,
+            first: 0,
+            races,
+            initialised,
+        }
+    }
+
+    /// True where there is nothing to check.
+    #[inline(always)]
+    pub fn is_off(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// A block starts, or all its threads passed a barrier.
+    pub fn begin(&mut self) {
+        self.barrier();
+        self.first = self.epoch;
+    }
+
+    pub fn barrier(&mut self) {
+        self.epoch += 1;
+        // Old marks would look new after a wrap.
+        if self.epoch == u32::MAX {
+            self.cells.fill(Cell::default());
+            self.epoch = 1;
+            self.first = 1;
+        }
+    }
+
+    /// Checks and notes an access of a thread.
+    #[inline(always)]
+    pub fn touch(&mut self, how: How, at: u64, bytes: u32, who: Who) -> Outcome<()> {
+        let first = at as u32 / self.grain;
+        let last = (at as u32 + bytes).div_ceil(self.grain);
+        for cell in first..last {
+            let problem = self.cell(how, cell as usize, who);
+            if let Err(problem) = problem {
+                return Err(self.trouble(problem, how, cell, who));
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn cell(&mut self, how: How, cell: usize, who: Who) -> Result<(), Problem> {
+        let (epoch, first) = (self.epoch, self.first);
+        let (races, initialised) = (self.races, self.initialised);
+        let Cell { write, read } = &mut self.cells[cell];
+        let atomic = how == How::Atomic;
+        if races && write.clashes(epoch, who) && !(atomic && write.atomic) {
+            return Err(Problem::Race(*write));
+        }
+        if how != How::Write && initialised && write.epoch < first {
+            return Err(Problem::Unwritten);
+        }
+        let mark = Mark {
+            epoch,
+            syncs: who.syncs,
+            pc: who.pc,
+            thread: who.thread as u16,
+            atomic,
+            same_warp: false,
+            other_warps: false,
+        };
+        if how == How::Read {
+            let mut mark = mark;
+            if read.epoch == epoch && u32::from(read.thread) != who.thread {
+                let same = u32::from(read.thread) / 32 == who.thread / 32;
+                mark.other_warps = read.other_warps || !same;
+                mark.same_warp = same && (read.syncs == who.syncs || read.same_warp);
+            } else if read.epoch == epoch {
+                (mark.same_warp, mark.other_warps) = (read.same_warp, read.other_warps);
+            }
+            *read = mark;
+            return Ok(());
+        }
+        if races {
+            let many = read.epoch == epoch
+                && (read.other_warps || (read.same_warp && read.syncs == who.syncs));
+            if read.clashes(epoch, who) || many {
+                return Err(Problem::Race(*read));
+            }
+        }
+        *write = mark;
+        Ok(())
+    }
+
+    #[cold]
+    fn trouble(&self, problem: Problem, how: How, cell: u32, who: Who) -> Box<Trouble> {
+        let at = u64::from(cell * self.grain);
+        let lane = who.thread as usize % 32;
+        let here = match how {
+            How::Read => "a read",
+            How::Write => "a write",
+            How::Atomic => "an atomic",
+        };
+        match problem {
+            Problem::Unwritten => {
+                let detail = format!(
+                    "{here} of shared memory at {at:#x}, which no thread of the block wrote"
+                );
+                Trouble::at(FaultKind::Uninitialised, lane, at, detail)
+            }
+            Problem::Race(mark) => {
+                let detail = format!(
+                    "{here} at {at:#x} of shared memory, with no barrier after another thread's access"
+                );
+                let mut trouble = Trouble::at(FaultKind::SharedRace, lane, at, detail);
+                trouble.other = Some((mark.pc, mark.thread.into()));
+                trouble
+            }
+        }
+    }
+}
+
+enum Problem {
+    Race(Mark),
+    Unwritten,
+}
+
+impl Mark {
+    /// True if the access is another thread's, with no barrier since.
+    #[inline(always)]
+    fn clashes(&self, epoch: u32, who: Who) -> bool {
+        let thread = u32::from(self.thread);
+        let same_warp = thread / 32 == who.thread / 32;
+        self.epoch == epoch && thread != who.thread && !(same_warp && self.syncs < who.syncs)
+    }
+}

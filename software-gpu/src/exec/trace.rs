@@ -1,0 +1,271 @@
+//! Which global bytes each block touched, and whether two blocks of a launch touched the same.
+//!
+//! Blocks write down ranges as they run; after the launch the ranges of all are sorted and swept once.
+//! So the answer does not depend on which blocks happened to run at the same time. What is not known is
+//! order by other means: two blocks that agree through a flag still count as unordered.
+
+use rayon::prelude::*;
+
+use crate::program::Access;
+
+/// How a range was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Touch {
+    Read,
+    /// By a load through the read-only cache.
+    Constant,
+    Write,
+    /// By atomics, and by the accesses that are meant to meet them.
+    Atomic,
+}
+
+impl Touch {
+    /// True for reads, through whatever cache.
+    pub fn is_read(self) -> bool {
+        matches!(self, Touch::Read | Touch::Constant)
+    }
+
+    /// True if the two may not be by different blocks.
+    fn clashes(self, other: Touch) -> bool {
+        !(self.is_read() && other.is_read() || (self, other) == (Touch::Atomic, Touch::Atomic))
+    }
+
+    /// True if not even one block may do both: what is read through the read-only cache must not be
+    /// written by the launch at all.
+    fn clashes_with_own(self, other: Touch) -> bool {
+        self.clashes(other) && (self == Touch::Constant || other == Touch::Constant)
+    }
+}
+
+/// A range that a block touched by one instruction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub start: u64,
+    pub end: u64,
+    pub block: u64,
+    pub pc: u32,
+    /// The thread that touched the first byte.
+    pub thread: u32,
+    pub touch: Touch,
+}
+
+/// The ranges of the blocks that a worker ran.
+#[derive(Default)]
+pub(super) struct Trace {
+    pub spans: Vec<Span>,
+    /// The last span of each access in this block.
+    last: Vec<u32>,
+    block: u64,
+}
+
+impl Trace {
+    pub fn new(accesses: usize) -> Trace {
+        Trace {
+            spans: Vec::new(),
+            last: vec![u32::MAX; accesses],
+            block: 0,
+        }
+    }
+
+    /// What follows is by this block.
+    pub fn begin(&mut self, block: u64) {
+        self.block = block;
+        self.last.fill(u32::MAX);
+    }
+
+    /// Notes a range.
+    #[inline(always)]
+    pub fn note(
+        &mut self,
+        access: u32,
+        touch: Touch,
+        start: u64,
+        bytes: u64,
+        pc: u32,
+        thread: u32,
+    ) {
+        let end = start + bytes;
+        if let Some(span) = self.spans.get_mut(self.last[access as usize] as usize) {
+            if start >= span.start && end <= span.end {
+                return;
+            }
+            if start == span.end {
+                span.end = end;
+                return;
+            }
+        }
+        self.last[access as usize] = self.spans.len() as u32;
+        self.spans.push(Span {
+            start,
+            end,
+            block: self.block,
+            pc,
+            thread,
+            touch,
+        });
+    }
+}
+
+/// How an access touches memory.
+pub(super) fn touch_of(access: &Access, reads: bool) -> Touch {
+    match (access.strong, reads) {
+        (true, _) => Touch::Atomic,
+        (false, true) if access.read_only => Touch::Constant,
+        (false, true) => Touch::Read,
+        (false, false) => Touch::Write,
+    }
+}
+
+/// The spans of a kind that reach furthest, of two different blocks.
+#[derive(Clone, Copy, Default)]
+struct Reach {
+    first: Option<Span>,
+    second: Option<Span>,
+}
+
+impl Reach {
+    fn add(&mut self, span: Span) {
+        match self.first {
+            Some(first) if first.block == span.block => {
+                if span.end > first.end {
+                    self.first = Some(span);
+                }
+            }
+            Some(first) if span.end > first.end => {
+                self.second = Some(first);
+                self.first = Some(span);
+            }
+            Some(_) => {
+                if self.second.is_none_or(|second| span.end > second.end) {
+                    self.second = Some(span);
+                }
+            }
+            None => self.first = Some(span),
+        }
+    }
+
+    /// A span that reaches past `start`, of a block other than `but` if there is one.
+    fn past(&self, start: u64, but: Option<u64>) -> Option<Span> {
+        let spans = [self.first, self.second].into_iter().flatten();
+        spans
+            .into_iter()
+            .find(|span| Some(span.block) != but && span.end > start)
+    }
+}
+
+/// The first byte that two blocks touched, one writing, if there is one.
+pub(super) fn find_race(mut spans: Vec<Span>) -> Option<(Span, Span, u64)> {
+    // What nothing wrote cannot be raced for: most reads go here.
+    let mut writes: Vec<(u64, u64)> = spans
+        .iter()
+        .filter(|span| !span.touch.is_read())
+        .map(|span| (span.start, span.end))
+        .collect();
+    writes.par_sort_unstable();
+    let low = writes.first()?.0;
+    let mut merged: Vec<(u64, u64)> = vec![(low, low)];
+    for (start, end) in writes {
+        match merged.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => merged.push((start, end)),
+        }
+    }
+    spans.retain(|span| {
+        !span.touch.is_read() || {
+            let after = merged.partition_point(|(start, _)| *start < span.end);
+            after > 0 && merged[after - 1].1 > span.start
+        }
+    });
+    spans.par_sort_unstable_by_key(|span| (span.start, span.end, span.block, span.pc));
+    let mut reaches = [Touch::Read, Touch::Constant, Touch::Write, Touch::Atomic]
+        .map(|touch| (touch, Reach::default()));
+    for span in spans {
+        for (touch, reach) in &reaches {
+            let but = (!span.touch.clashes_with_own(*touch)).then_some(span.block);
+            if span.touch.clashes(*touch)
+                && let Some(other) = reach.past(span.start, but)
+            {
+                return Some((other, span, span.start));
+            }
+        }
+        for (touch, reach) in &mut reaches {
+            if *touch == span.touch {
+                reach.add(span);
+            }
+        }
+    }
+    None
+}
+
+/// Bytes in the union of the ranges that `of` picks.
+pub(super) fn unique_bytes(spans: &[Span], of: impl Fn(Touch) -> bool + Sync) -> u64 {
+    let mut ranges: Vec<(u64, u64)> = spans
+        .iter()
+        .filter(|span| of(span.touch))
+        .map(|span| (span.start, span.end))
+        .collect();
+    ranges.par_sort_unstable();
+    let mut total = 0;
+    let mut reach = 0;
+    for (start, end) in ranges {
+        total += end.saturating_sub(start.max(reach));
+        reach = reach.max(end);
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(block: u64, start: u64, end: u64, touch: Touch) -> Span {
+        Span {
+            start,
+            end,
+            block,
+            pc: 0,
+            thread: 0,
+            touch,
+        }
+    }
+
+    #[test]
+    fn a_race_is_two_blocks_one_writing() {
+        use Touch::{Atomic, Read, Write};
+        for (a, b, races) in [
+            (Read, Read, false),
+            (Read, Write, true),
+            (Write, Write, true),
+            (Atomic, Atomic, false),
+            (Atomic, Read, true),
+            (Write, Atomic, true),
+        ] {
+            let both = |second, start| vec![span(1, 0, 10, a), span(second, start, 20, b)];
+            assert_eq!(find_race(both(2, 9)).is_some(), races, "{a:?} {b:?}");
+            assert!(find_race(both(1, 9)).is_none(), "one block");
+            assert!(find_race(both(2, 10)).is_none(), "side by side");
+        }
+    }
+
+    #[test]
+    fn a_long_span_of_ones_own_hides_no_race() {
+        use Touch::{Read, Write};
+        let spans = vec![
+            span(1, 0, 100, Read),
+            span(2, 0, 30, Read),
+            span(1, 20, 22, Write),
+        ];
+        let (a, b, at) = find_race(spans).unwrap();
+        assert_eq!((a.block, b.block, at), (2, 1, 20));
+    }
+
+    #[test]
+    fn unique_bytes_count_once() {
+        let spans = [
+            span(1, 0, 10, Touch::Read),
+            span(2, 5, 20, Touch::Read),
+            span(3, 30, 31, Touch::Write),
+        ];
+        assert_eq!(unique_bytes(&spans, |touch| touch == Touch::Read), 20);
+    }
+}
