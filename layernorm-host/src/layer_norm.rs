@@ -1,7 +1,9 @@
 //! The layer: parameters, the shape they have, and eps.
 
 use std::fmt;
+use std::path::Path;
 
+use crate::file::{SafetensorsFile, SafetensorsWriter};
 use crate::functional::{self, Saved};
 use crate::problem::elements;
 use crate::{DType, Device, Error, Result, Tensor};
@@ -107,6 +109,54 @@ impl LayerNorm {
             eps: Self::DEFAULT_EPS,
         }
         .with_eps(eps)
+    }
+
+    /// A layer whose weight is `{prefix}weight` of a safetensors file, and whose bias is `{prefix}bias` if
+    /// the file has it. The weight's shape is the normalized shape; the prefix is such as
+    /// `encoder.layer.0.output.LayerNorm.`, or empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::NotSafetensors`], [`Error::MissingTensor`],
+    /// [`Error::UnsupportedDType`] from the file; as [`from_parameters`](Self::from_parameters) for what
+    /// it holds.
+    pub fn load(path: &Path, prefix: &str, eps: f32, device: &Device) -> Result<Self> {
+        let file = SafetensorsFile::read(path)?;
+        let weight = file.tensor(&format!("{prefix}weight"), device)?;
+        let bias = file.optional(&format!("{prefix}bias"), device)?;
+        let normalized_shape = weight.shape().to_vec();
+        Self::from_parameters(&normalized_shape, Some(weight), bias, eps)
+    }
+
+    /// Writes weight and bias, as far as the layer has them, to a safetensors file, with eps in its
+    /// metadata. The file is replaced as a whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] where the file cannot be written; [`Error::Cuda`] from the copies to the host.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut file = SafetensorsWriter::create(path)?;
+        for (name, parameter) in [("weight", &self.weight), ("bias", &self.bias)] {
+            if let Some(parameter) = parameter {
+                file.add(name, parameter)?;
+            }
+        }
+        file.metadata("eps", format!("{:e}", self.eps));
+        file.finish()
+    }
+
+    /// The same layer without a bias, which stands for zeros.
+    pub fn without_bias(self) -> Self {
+        LayerNorm { bias: None, ..self }
+    }
+
+    /// The same layer without weight and bias, PyTorch's `elementwise_affine=False`.
+    pub fn without_affine(self) -> Self {
+        LayerNorm {
+            weight: None,
+            bias: None,
+            ..self
+        }
     }
 
     /// The same layer with another eps, which is added to the variance.

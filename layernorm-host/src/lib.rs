@@ -30,6 +30,7 @@ mod device;
 mod dtype;
 mod entry;
 mod error;
+pub mod file;
 mod functional;
 mod host;
 mod images;

@@ -466,7 +466,7 @@ mod tests {
 
     #[test]
     fn the_grid_stays_within_the_device() {
-        let wide = problem(1 << 33, 1, DType::F16);
+        let wide = problem(1 << 37, 1, DType::F16);
         assert_eq!(planned(&wide, &forward_args(&wide)).grid, H200.max_grid);
         let small = Limits {
             max_block: 16,

@@ -1,7 +1,6 @@
 //! The tool's commands, one file each, and what they share: which device, how a run ends.
 
 mod devices;
-mod file;
 mod run;
 
 use std::io::Write;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use layernorm_host::file::{SafetensorsFile, SafetensorsWriter};
 use layernorm_host::{Device, FastLayerNorm, LayerNorm, Result, Tensor};
 
 use super::DeviceName;
-use super::file::{Contents, Input, Output};
 
 /// Normalise the activations of a safetensors file, forward and backward.
 ///
@@ -32,14 +32,17 @@ pub struct Run {
 
 impl Run {
     pub fn run(self) -> Result<String> {
-        let input = Input::read(&self.input)?;
-        let contents = input.parse()?;
-        let groups = contents.groups()?;
+        let contents = SafetensorsFile::read(&self.input)?;
+        let groups = groups(&contents)?;
         let eps = match self.eps {
             Some(eps) => eps,
             None => contents.eps()?.unwrap_or(LayerNorm::DEFAULT_EPS),
         };
-        let mut output = self.out.as_deref().map(Output::create).transpose()?;
+        let mut output = self
+            .out
+            .as_deref()
+            .map(SafetensorsWriter::create)
+            .transpose()?;
 
         let device = self.device.open()?;
         let mut text = String::new();
@@ -62,11 +65,23 @@ impl Run {
                 results.save(output, &group)?;
             }
         }
-        if let Some(output) = output {
-            output.finish(eps)?;
+        if let Some(mut output) = output {
+            output.metadata("eps", format!("{eps:e}"));
+            output.finish()?;
         }
         Ok(text)
     }
+}
+
+/// Every `G` for which the file has `G/x`, in order.
+fn groups(contents: &SafetensorsFile) -> Result<Vec<String>> {
+    let names = contents.names();
+    let groups = names.iter().filter_map(|name| name.strip_suffix("/x"));
+    let groups: Vec<String> = groups.map(str::to_owned).collect();
+    if groups.is_empty() {
+        return Err(contents.missing("<group>/x"));
+    }
+    Ok(groups)
 }
 
 /// What one group gives.
@@ -80,7 +95,7 @@ struct Results {
 }
 
 impl Results {
-    fn compute(contents: &Contents<'_>, group: &str, eps: f32, device: &Device) -> Result<Self> {
+    fn compute(contents: &SafetensorsFile, group: &str, eps: f32, device: &Device) -> Result<Self> {
         let x = contents.tensor(&format!("{group}/x"), device)?;
         let weight = contents.tensor(&format!("{group}/weight"), device)?;
         let bias = contents.tensor(&format!("{group}/bias"), device)?;
@@ -118,7 +133,7 @@ impl Results {
     fn describe(
         &self,
         text: &mut String,
-        contents: &Contents<'_>,
+        contents: &SafetensorsFile,
         group: &str,
         eps: f32,
     ) -> Result<()> {
@@ -136,7 +151,7 @@ impl Results {
         }
         text.push('\n');
         for (name, tensor) in &self.tensors {
-            if let Some(reference) = contents.reference(&format!("{group}/{name}_f64")) {
+            if let Some(reference) = contents.float64(&format!("{group}/{name}_f64")) {
                 let got = tensor.to_f32_vec()?;
                 let Some(error) = Distance::between(&got, &reference) else {
                     let (got, expected) = (got.len(), reference.len());
@@ -156,7 +171,7 @@ impl Results {
         Ok(())
     }
 
-    fn save(&self, output: &mut Output, group: &str) -> Result<()> {
+    fn save(&self, output: &mut SafetensorsWriter, group: &str) -> Result<()> {
         for (name, tensor) in &self.tensors {
             output.add(format!("{group}/{name}"), tensor)?;
         }

@@ -1,5 +1,6 @@
 //! The ways to call: the layer, the functions, fused addition, into and over given memory.
 
+use layernorm_host::file::SafetensorsFile;
 use layernorm_host::{
     DType, Device, FastLayerNorm, GradientsInto, LayerNorm, Needs, Tensor, fast_layernorm,
 };
@@ -12,6 +13,7 @@ use crate::tolerance;
 pub const TESTS: &[(&str, Test)] = &[
     ("layer_over_two_dimensions", two_dimensions),
     ("a_new_layer_is_ones_and_zeros", new_layer),
+    ("a_layer_saved_and_loaded", saved_and_loaded),
     ("any_rank", any_rank),
     ("residual", residual),
     ("dx_over_dy", in_place),
@@ -71,6 +73,37 @@ fn new_layer(device: &Device) -> Verdict {
     let shown = layer.to_string();
     if shown != "LayerNorm((3,), eps=1e-5, elementwise_affine=True)" {
         return Err(shown);
+    }
+    Ok(())
+}
+
+fn saved_and_loaded(device: &Device) -> Verdict {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let path = folder.path().join("layer.safetensors");
+    for (dtype, parameter_dtype) in [(DType::F32, DType::F32), (DType::F16, DType::F16)] {
+        let case = Case::new(3, 33, dtype, parameter_dtype);
+        let inputs = case.generate();
+        let parameter = |values: &Option<Vec<f64>>| {
+            let values = values.as_ref().ok_or("a parameter is absent")?;
+            tensor(values, &[33], parameter_dtype, device).map_err(text)
+        };
+        let (weight, bias) = (parameter(&inputs.weight)?, parameter(&inputs.bias)?);
+        for layer in [
+            LayerNorm::from_parameters(&[33], Some(weight.clone()), Some(bias), 1e-3),
+            LayerNorm::from_parameters(&[33], Some(weight), None, 0.5),
+        ] {
+            let layer = layer.map_err(text)?;
+            layer.save(&path).map_err(text)?;
+            let file = SafetensorsFile::read(&path).map_err(text)?;
+            let eps = file.eps().map_err(text)?.ok_or("no eps in the file")?;
+            let loaded = LayerNorm::load(&path, "", eps, device).map_err(text)?;
+            if loaded.to_string() != layer.to_string() {
+                return Err(format!("{layer} came back as {loaded}"));
+            }
+            let x = tensor(&inputs.x, &case.shape(), dtype, device).map_err(text)?;
+            let before = fast_layernorm(&layer, &x).map_err(text)?;
+            same("y", &fast_layernorm(&loaded, &x).map_err(text)?, &before)?;
+        }
     }
     Ok(())
 }

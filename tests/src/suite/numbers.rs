@@ -34,7 +34,7 @@ fn every_tile(device: &Device) -> Verdict {
     for (dtype, parameter_dtype) in dtypes() {
         let per_vector = 16 / dtype.size();
         for pass in [Pass::Forward, Pass::Backward] {
-            for tile in pass.tiles() {
+            for tile in pass.tiles(dtype) {
                 let fits = tile.max_vectors() as usize * per_vector;
                 for n_cols in [fits, fits + per_vector] {
                     check::case(&Case::new(3, n_cols, dtype, parameter_dtype), device)?;

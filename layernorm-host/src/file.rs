@@ -1,0 +1,264 @@
+//! Safetensors files: tensors read to a device, whole files written.
+//!
+//! ```
+//! use layernorm_host::file::{SafetensorsFile, SafetensorsWriter};
+//! use layernorm_host::{Device, Tensor};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("x.safetensors");
+//! let device = Device::auto()?;
+//! let mut writer = SafetensorsWriter::create(&path)?;
+//! writer.add("x", &Tensor::from_slice(&[1.0f32, 2.0], &[2], &device)?)?;
+//! writer.finish()?;
+//!
+//! let file = SafetensorsFile::read(&path)?;
+//! assert_eq!(file.tensor("x", &device)?.to_vec::<f32>()?, [1.0, 2.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata, TensorView};
+use tempfile::NamedTempFile;
+
+use crate::{DType, Device, Error, Result, Tensor};
+
+/// A file that was read and whose header holds together.
+pub struct SafetensorsFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    header: Metadata,
+    /// Where the tensors' bytes start.
+    start: usize,
+}
+
+impl SafetensorsFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] where it cannot be read, [`Error::NotSafetensors`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(|source| Error::File {
+            path: path.to_owned(),
+            doing: "read",
+            source,
+        })?;
+        let (length, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|error| Error::NotSafetensors {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
+        Ok(SafetensorsFile {
+            path: path.to_owned(),
+            // The header's length itself takes 8 bytes.
+            start: size_of::<u64>() + length,
+            bytes,
+            header,
+        })
+    }
+
+    /// The tensors' names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = self.header.offset_keys();
+        names.sort();
+        names
+    }
+
+    /// A value of the file's metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        let metadata = self.header.metadata().as_ref()?;
+        metadata.get(key).map(String::as_str)
+    }
+
+    /// The number that the metadata has under `eps`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Metadata`] where it is no number.
+    pub fn eps(&self) -> Result<Option<f32>> {
+        let Some(text) = self.metadata("eps") else {
+            return Ok(None);
+        };
+        let eps = text.trim().parse().map_err(|_| Error::Metadata {
+            path: self.path.clone(),
+            key: "eps",
+            got: text.to_owned(),
+            allowed: "a number",
+        })?;
+        Ok(Some(eps))
+    }
+
+    /// Copies a tensor to a device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingTensor`]; [`Error::UnsupportedDType`] for another dtype than f32, f16 and bf16;
+    /// and as [`Tensor::from_bytes`].
+    pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
+        let tensor = self.optional(name, device)?;
+        tensor.ok_or_else(|| self.missing(name))
+    }
+
+    /// Copies a tensor to a device, if the file has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`tensor`](Self::tensor), but for [`Error::MissingTensor`].
+    pub fn optional(&self, name: &str, device: &Device) -> Result<Option<Tensor>> {
+        let Some(info) = self.header.info(name) else {
+            return Ok(None);
+        };
+        let dtype = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => {
+                return Err(Error::UnsupportedDType {
+                    name: name.to_owned(),
+                    got: format!("{other:?}"),
+                });
+            }
+        };
+        Tensor::from_bytes(self.bytes_of(name), dtype, &info.shape, device).map(Some)
+    }
+
+    /// The values of a float64 tensor, if the file has one of that name.
+    pub fn float64(&self, name: &str) -> Option<Vec<f64>> {
+        if self.header.info(name)?.dtype != Dtype::F64 {
+            return None;
+        }
+        let (values, _) = self.bytes_of(name).as_chunks();
+        let values = values.iter().map(|bytes| f64::from_le_bytes(*bytes));
+        Some(values.collect())
+    }
+
+    /// The error that says which tensors there are instead of `name`.
+    pub fn missing(&self, name: &str) -> Error {
+        let names = self.names();
+        let more = names.len().saturating_sub(8);
+        let mut held = names[..names.len() - more].join(", ");
+        if names.is_empty() {
+            held.push_str("no tensors");
+        } else if more > 0 {
+            held.push_str(&format!(" and {more} more"));
+        }
+        Error::MissingTensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            held,
+        }
+    }
+
+    fn bytes_of(&self, name: &str) -> &[u8] {
+        let Some(info) = self.header.info(name) else {
+            return &[];
+        };
+        let (from, to) = info.data_offsets;
+        self.bytes
+            .get(self.start + from..self.start + to)
+            .unwrap_or_default()
+    }
+}
+
+/// A file to be written: under a name of its own in the same folder, until it is whole.
+pub struct SafetensorsWriter {
+    path: PathBuf,
+    file: NamedTempFile,
+    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+    metadata: HashMap<String, String>,
+}
+
+impl SafetensorsWriter {
+    /// Makes sure that the file can be written. What stands under `path` stays until
+    /// [`finish`](Self::finish) replaces it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] where the folder is not there or cannot be written, or `path` is a folder.
+    pub fn create(path: &Path) -> Result<Self> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let failed = |source| Error::File {
+            path: path.to_owned(),
+            doing: "write",
+            source,
+        };
+        if path.is_dir() {
+            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".layernorm-");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // As any new file: what the user's mask leaves of it.
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        Ok(SafetensorsWriter {
+            path: path.to_owned(),
+            file: builder.tempfile_in(folder).map_err(failed)?,
+            tensors: BTreeMap::new(),
+            metadata: HashMap::new(),
+        })
+    }
+
+    /// Copies a tensor, to be written under `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::to_bytes`].
+    pub fn add(&mut self, name: impl Into<String>, tensor: &Tensor) -> Result<()> {
+        let dtype = match tensor.dtype() {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
+        };
+        let held = (dtype, tensor.shape().to_vec(), tensor.to_bytes()?);
+        self.tensors.insert(name.into(), held);
+        Ok(())
+    }
+
+    /// Sets a value of the file's metadata.
+    pub fn metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.metadata.insert(key.into(), value.into());
+    }
+
+    /// Writes the file and gives it its name. Without this call nothing is left of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`]; the file is as it was before then.
+    pub fn finish(mut self) -> Result<()> {
+        let path = &self.path;
+        let failed = |source| Error::File {
+            path: path.clone(),
+            doing: "write",
+            source,
+        };
+        let views: Vec<(&String, TensorView<'_>)> = self
+            .tensors
+            .iter()
+            .map(|(name, (dtype, shape, bytes))| {
+                TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name, view))
+            })
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|error| failed(std::io::Error::other(error)))?;
+        let metadata = (!self.metadata.is_empty()).then_some(self.metadata);
+        let bytes = safetensors::serialize(views, metadata)
+            .map_err(|error| failed(std::io::Error::other(error)))?;
+        self.file
+            .write_all(&bytes)
+            .and_then(|()| self.file.as_file().sync_all())
+            .map_err(failed)?;
+        let persisted = self.file.persist(path);
+        persisted.map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
