@@ -267,6 +267,28 @@ pub enum Error {
         detail: String,
     },
 
+    /// An address that an operand cannot have.
+    #[error("{name} is at {got:#x}; {allowed} is needed")]
+    Address {
+        /// The operand.
+        name: &'static str,
+        /// The address; 0 where there is none.
+        got: u64,
+        /// What it must be.
+        allowed: &'static str,
+    },
+
+    /// A workspace that is too small.
+    #[error(
+        "the workspace has {got} bytes; {needed} are needed, as workspace_bytes tells beforehand"
+    )]
+    Workspace {
+        /// Its bytes.
+        got: usize,
+        /// The bytes needed.
+        needed: usize,
+    },
+
     /// A launch that the device's limits forbid.
     #[error("{name} is {got}; the device allows at most {max}")]
     Limit {

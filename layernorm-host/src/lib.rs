@@ -37,16 +37,21 @@ mod images;
 mod layer_norm;
 mod pass;
 pub mod plan;
+mod pointers;
 mod problem;
 mod tensor;
 
 pub use device::Device;
+#[cfg(feature = "cuda")]
+pub use device::cuda::Launcher;
 pub use dtype::{DType, Element};
 pub use entry::{Entry, Pass, Variant};
 pub use error::{CudaCode, Error, Result};
 pub use functional::{FastLayerNorm, Gradients, GradientsInto, Needs, Saved};
 pub use images::{IMAGES, Image};
+pub use kernels_gpu::abi;
 pub use layer_norm::{LayerNorm, fast_layernorm};
+pub use pointers::{BackwardLaunches, BackwardPointers, ForwardPointers};
 pub use problem::{MAX_COLS, Problem, Strides};
 pub use tensor::Tensor;
 

@@ -136,6 +136,18 @@ pub fn workspace_bytes(problem: &Problem, limits: &Limits) -> usize {
     n_partials as usize * partial_row_bytes(problem)
 }
 
+/// The kernels that a pass over the problem can need: with operands at multiples of 16 bytes, with others,
+/// and for the backward pass the sum over the partials.
+pub fn entries(pass: Pass, problem: &Problem, limits: &Limits) -> Vec<Entry> {
+    let rows =
+        [true, false].map(|aligned| RowsKernel::choose(pass, problem, aligned, limits).entry);
+    let reduce = Entry::Reduce {
+        weight: problem.parameter_dtype(),
+    };
+    let reduce = (pass == Pass::Backward).then_some(reduce);
+    rows.into_iter().chain(reduce).collect()
+}
+
 /// A kernel over rows, chosen by what a row is.
 struct RowsKernel {
     entry: Entry,

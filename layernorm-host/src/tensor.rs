@@ -206,6 +206,17 @@ impl Tensor {
         self.row_stride
     }
 
+    /// The address of the first element in device memory; `None` on the CPU.
+    ///
+    /// It is valid while the tensor lives. Work that the library has put on the tensor's stream may still
+    /// be reading or writing there: see [`Device::synchronize`].
+    pub fn device_address(&self) -> Option<u64> {
+        match &*self.storage {
+            Storage::Host(_) => None,
+            Storage::Cuda(buffer) => Some(buffer.address() + self.byte_offset() as u64),
+        }
+    }
+
     /// Whether rows follow each other without a gap.
     pub fn is_contiguous(&self) -> bool {
         let (n_rows, n_cols) = self.rows();
@@ -485,6 +496,7 @@ impl Tensor {
         })
     }
 
+    #[cfg(feature = "cuda")]
     pub(crate) fn storage(&self) -> &Storage {
         &self.storage
     }

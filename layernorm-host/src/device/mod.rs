@@ -5,6 +5,10 @@ use std::fmt;
 use crate::host::HostBuffer;
 use crate::{DType, Element, Result};
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_cuda.rs"]
 pub(crate) mod cuda;
 
 /// A place for tensors and work: a CUDA GPU, the host's cores, or the software GPU, which runs the very
@@ -113,12 +117,12 @@ impl Device {
     /// The same device, whose new memory is filled with bytes of 0xFF: NaN in every dtype. A result
     /// that was never written then shows, which is what tests want.
     pub fn with_poisoned_memory(&self) -> Self {
-        match &self.kind {
-            Kind::Cpu { .. } => Device {
-                kind: Kind::Cpu { poison: true },
-            },
-            Kind::Cuda(device) => Self::from_cuda(device.with_poison()),
+        let mut device = self.clone();
+        match &mut device.kind {
+            Kind::Cpu { poison } => *poison = true,
+            Kind::Cuda(device) => device.poison_memory(),
         }
+        device
     }
 
     /// Compiles every kernel now, which takes the driver seconds. Otherwise each is compiled once a device,
@@ -208,6 +212,15 @@ impl Device {
     /// Whether both handles mean the same device, on whatever streams.
     pub fn is_same(&self, other: &Device) -> bool {
         (self.kind(), self.ordinal()) == (other.kind(), other.ordinal())
+    }
+
+    /// What the handles of a CUDA or software device share.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda_shared(&self) -> Option<std::sync::Arc<cuda::Shared>> {
+        match &self.kind {
+            Kind::Cpu { .. } => None,
+            Kind::Cuda(device) => Some(device.shared().clone()),
+        }
     }
 
     /// Memory for `len` elements, of unknown content.

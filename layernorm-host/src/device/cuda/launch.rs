@@ -1,107 +1,68 @@
-//! Kernel launches: a plan and its arguments to `cuLaunchKernel`.
+//! Kernel launches: a problem and its addresses to `cuLaunchKernel`, on any stream.
 
 use std::ffi::c_void;
 
 use cust::sys;
-use kernels_gpu::abi::{BackwardArgs, ForwardArgs, ReduceArgs};
 
-use super::{Buffer, CudaDevice, Shared, context};
-use crate::plan::{self, BackwardPlan, Launch};
-use crate::{Problem, Result};
-
-impl CudaDevice {
-    /// Puts a forward pass on the handle's stream.
-    ///
-    /// # Safety
-    ///
-    /// Every address that is not 0 must be memory of this device, of the extent that the problem and
-    /// the strides in `args` give it, and must stay so until the stream has done the work; what is
-    /// written must overlap nothing else.
-    pub unsafe fn launch_forward(&self, problem: &Problem, args: &ForwardArgs) -> Result<()> {
-        let stream = self.stream.as_inner();
-        // SAFETY: the caller's promise; the stream is this device's own.
-        unsafe { self.shared.launch_forward(stream, problem, args) }
-    }
-
-    pub fn plan_backward(&self, problem: &Problem, args: &BackwardArgs) -> Result<BackwardPlan> {
-        plan::backward(problem, args, &self.shared.limits)
-    }
-
-    pub fn workspace_bytes(&self, problem: &Problem) -> usize {
-        plan::workspace_bytes(problem, &self.shared.limits)
-    }
-
-    /// Puts a backward pass on the handle's stream.
-    ///
-    /// # Safety
-    ///
-    /// As [`CudaDevice::launch_forward`], for both argument lists; dx may be dy itself. The partials
-    /// must have room for the plan's `n_partials` rows.
-    pub unsafe fn launch_backward(
-        &self,
-        plan: &BackwardPlan,
-        args: &BackwardArgs,
-        reduce: Option<&ReduceArgs>,
-    ) -> Result<()> {
-        let stream = self.stream.as_inner();
-        // SAFETY: the caller's promise; the stream is this device's own.
-        unsafe { self.shared.launch_backward(stream, plan, args, reduce) }
-    }
-
-    /// Waits for work on other streams that touches these buffers. Says whether there are any: work
-    /// on a buffer must not outlast the call on a stream that is not its own.
-    pub fn wait_for(&self, buffers: &[&Buffer]) -> Result<bool> {
-        let mut waited = false;
-        for buffer in buffers {
-            if !buffer.device().same_stream(self) {
-                buffer.device().synchronize()?;
-                waited = true;
-            }
-        }
-        Ok(waited)
-    }
-}
+use super::{Shared, context};
+use crate::plan::{self, Launch};
+use crate::{BackwardPointers, Entry, ForwardPointers, Problem, Result};
 
 impl Shared {
-    unsafe fn launch_forward(
+    /// Puts a forward pass on a stream.
+    ///
+    /// # Safety
+    ///
+    /// Every address that is not 0 must be memory of this device, of the extent that the problem gives
+    /// it, and must stay so until the stream has done the work; what is written must overlap nothing
+    /// else. The stream must be one of this device's primary context.
+    pub unsafe fn launch_forward(
         &self,
         stream: sys::CUstream,
+        pointers: &ForwardPointers,
         problem: &Problem,
-        args: &ForwardArgs,
     ) -> Result<()> {
-        let Some(launch) = plan::forward(problem, args, &self.limits)? else {
+        let args = pointers.args(problem)?;
+        let Some(launch) = plan::forward(problem, &args, &self.limits)? else {
             return Ok(());
         };
-        // SAFETY: the caller's promise about the addresses; the parameters are the entry point's, as
-        // `abi` defines them.
-        unsafe {
-            self.launch(
-                stream,
-                &launch,
-                &mut args.pointers().map(<*const c_void>::cast_mut),
-            )
-        }
+        let mut parameters = args.pointers().map(<*const c_void>::cast_mut);
+        // SAFETY: the caller's promise about the addresses and the stream; the parameters are the entry
+        // point's, as `abi` defines them.
+        unsafe { self.launch(stream, &launch, &mut parameters) }
     }
 
-    unsafe fn launch_backward(
+    /// Puts a backward pass on a stream.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Shared::launch_forward`]; dx may be dy itself.
+    pub unsafe fn launch_backward(
         &self,
         stream: sys::CUstream,
-        plan: &BackwardPlan,
-        args: &BackwardArgs,
-        reduce: Option<&ReduceArgs>,
+        pointers: &BackwardPointers,
+        problem: &Problem,
     ) -> Result<()> {
-        if let Some(rows) = &plan.rows {
-            let mut parameters = args.pointers().map(<*const c_void>::cast_mut);
-            // SAFETY: as in `launch_forward`.
+        let launches = pointers.launches(problem, &self.limits)?;
+        // Only dweight and dbias of no rows need no first kernel; only dx no second.
+        if let Some(rows) = &launches.plan.rows {
+            let mut parameters = launches.rows.pointers().map(<*const c_void>::cast_mut);
+            // SAFETY: as in `launch_forward`; the partials lie within the workspace.
             unsafe { self.launch(stream, rows, &mut parameters)? };
         }
-        if let Some(reduce) = reduce {
+        if let Some(reduce) = &launches.reduce {
             let mut parameters = reduce.pointers().map(<*const c_void>::cast_mut);
             // SAFETY: as in `launch_forward`; the stream runs it after the kernel that writes the
             // partials.
-            unsafe { self.launch(stream, &plan.reduce, &mut parameters)? };
+            unsafe { self.launch(stream, &launches.plan.reduce, &mut parameters)? };
         }
         Ok(())
+    }
+
+    /// Loads a kernel, so that a later launch of it only launches.
+    pub fn load(&self, entry: Entry) -> Result<()> {
+        let _current = self.context.enter()?;
+        self.kernels.function(entry, &self.context).map(|_| ())
     }
 
     unsafe fn launch(

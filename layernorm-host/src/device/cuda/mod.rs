@@ -6,10 +6,12 @@
 mod buffer;
 mod context;
 mod launch;
+mod launcher;
 mod module;
 mod run;
 
 pub(crate) use buffer::Buffer;
+pub use launcher::Launcher;
 
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,11 +98,8 @@ impl CudaDevice {
         })
     }
 
-    pub fn with_poison(&self) -> Self {
-        CudaDevice {
-            poison: true,
-            ..self.clone()
-        }
+    pub fn poison_memory(&mut self) {
+        self.poison = true;
     }
 
     pub fn synchronize(&self) -> Result<()> {
@@ -139,6 +138,10 @@ impl CudaDevice {
         let context = &self.shared.context;
         let _current = context.enter()?;
         cust::memory::mem_get_info().map_err(|error| context.error("asking for free memory", error))
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Whether both handles put their work on one stream.

@@ -1,0 +1,368 @@
+//! Device addresses for callers who own memory and stream, checked as far as numbers can be, and made into
+//! the kernels' parameters. Nothing here needs a driver.
+
+use kernels_gpu::abi::{BackwardArgs, ForwardArgs, ReduceArgs, VECTOR_BYTES};
+
+use crate::plan::{self, BackwardPlan, Limits};
+use crate::{DType, Error, Problem, Result};
+
+/// Where a forward pass's operands lie: addresses of device memory, 0 for what is absent. Shapes, dtypes
+/// and strides are the [`Problem`]'s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForwardPointers {
+    /// `[n_rows, n_cols]`.
+    pub x: u64,
+    /// `[n_rows, n_cols]`, with x's stride: added to x first.
+    pub residual: u64,
+    /// `[n_cols]`; absent: ones.
+    pub weight: u64,
+    /// `[n_cols]`; absent: zeros.
+    pub bias: u64,
+    /// `[n_rows, n_cols]`: written.
+    pub y: u64,
+    /// `[n_rows, n_cols]`, with y's stride: x + residual, written.
+    pub sum: u64,
+    /// `[n_rows]`, f32: written.
+    pub mean: u64,
+    /// `[n_rows]`, f32: written.
+    pub rstd: u64,
+}
+
+/// Where a backward pass's operands lie, as in [`ForwardPointers`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackwardPointers {
+    /// `[n_rows, n_cols]`.
+    pub dy: u64,
+    /// `[n_rows, n_cols]`: what the forward pass normalised.
+    pub x: u64,
+    /// `[n_cols]`; absent: ones.
+    pub weight: u64,
+    /// `[n_rows]`, f32, from the forward pass.
+    pub mean: u64,
+    /// `[n_rows]`, f32, from the forward pass.
+    pub rstd: u64,
+    /// `[n_rows, n_cols]`, with dx's stride: added to dx.
+    pub dsum: u64,
+    /// `[n_rows, n_cols]`: written, and may be dy itself; absent: not computed.
+    pub dx: u64,
+    /// `[n_cols]`: written; absent: not computed.
+    pub dweight: u64,
+    /// `[n_cols]`: written; absent: not computed.
+    pub dbias: u64,
+    /// At least [`workspace_bytes`](plan::workspace_bytes), a multiple of 16; needed for dweight and dbias.
+    pub workspace: u64,
+    /// Bytes of the workspace.
+    pub workspace_bytes: usize,
+    /// dweight and dbias are added to, instead of written.
+    pub accumulate: bool,
+}
+
+/// A backward pass's kernels with their parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BackwardLaunches {
+    /// Kernels, grids, blocks.
+    pub plan: BackwardPlan,
+    /// Parameters of the kernel over rows.
+    pub rows: BackwardArgs,
+    /// Parameters of the kernel that sums the partials, which runs after it; `None` where neither dweight
+    /// nor dbias is wanted.
+    pub reduce: Option<ReduceArgs>,
+}
+
+impl ForwardPointers {
+    /// The kernel's parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] where x or y is absent, or an address is no multiple of its element's size.
+    pub fn args(&self, problem: &Problem) -> Result<ForwardArgs> {
+        let (x, parameter) = (problem.dtype(), problem.parameter_dtype());
+        check_addresses(&[
+            ("x", self.x, x),
+            ("residual", self.residual, x),
+            ("weight", self.weight, parameter),
+            ("bias", self.bias, parameter),
+            ("y", self.y, x),
+            ("sum", self.sum, x),
+            ("mean", self.mean, DType::F32),
+            ("rstd", self.rstd, DType::F32),
+        ])?;
+        if problem.n_rows() > 0 {
+            check_present(&[("x", self.x), ("y", self.y)])?;
+        }
+        let strides = problem.strides();
+        Ok(ForwardArgs {
+            x: self.x,
+            residual: self.residual,
+            weight: self.weight,
+            bias: self.bias,
+            y: self.y,
+            sum: self.sum,
+            mean: self.mean,
+            rstd: self.rstd,
+            n_rows: problem.n_rows() as u64,
+            x_stride: strides.x as u64,
+            y_stride: strides.y as u64,
+            n_cols: problem.n_cols_u32(),
+            eps: problem.eps(),
+            inv_n: inv_n(problem),
+        })
+    }
+}
+
+impl BackwardPointers {
+    /// The kernels with their parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] where an operand is absent that the wanted gradients need, or an address is no
+    /// multiple of its element's size; [`Error::Workspace`]; [`Error::Limit`].
+    pub fn launches(&self, problem: &Problem, limits: &Limits) -> Result<BackwardLaunches> {
+        self.check(problem)?;
+        let strides = problem.strides();
+        let mut rows = BackwardArgs {
+            dy: self.dy,
+            x: self.x,
+            weight: self.weight,
+            mean: self.mean,
+            rstd: self.rstd,
+            dsum: self.dsum,
+            dx: self.dx,
+            partial_dweight: 0,
+            partial_dbias: 0,
+            n_rows: problem.n_rows() as u64,
+            dy_stride: strides.dy as u64,
+            x_stride: strides.x as u64,
+            dx_stride: strides.dx as u64,
+            n_cols: problem.n_cols_u32(),
+            inv_n: inv_n(problem),
+        };
+        let plan = plan::backward(problem, &rows, limits)?;
+        if self.dweight == 0 && self.dbias == 0 {
+            let reduce = None;
+            return Ok(BackwardLaunches { plan, rows, reduce });
+        }
+        let half = plan.n_partials as usize * problem.n_cols() * DType::F32.size();
+        self.check_workspace(2 * half)?;
+        if self.dweight != 0 {
+            rows.partial_dweight = self.workspace;
+        }
+        if self.dbias != 0 {
+            rows.partial_dbias = self.workspace + half as u64;
+        }
+        // Without rows there are no partials to point to, and 0 would mean that no gradient is wanted.
+        // The kernel reads none of them then, so any address serves.
+        let any = |partials, gradient| {
+            if plan.n_partials > 0 {
+                partials
+            } else {
+                gradient
+            }
+        };
+        let reduce = ReduceArgs {
+            partial_dweight: any(rows.partial_dweight, self.dweight),
+            partial_dbias: any(rows.partial_dbias, self.dbias),
+            dweight: self.dweight,
+            dbias: self.dbias,
+            n_partials: plan.n_partials,
+            n_cols: problem.n_cols_u32(),
+            accumulate: u32::from(self.accumulate),
+        };
+        let reduce = Some(reduce);
+        Ok(BackwardLaunches { plan, rows, reduce })
+    }
+
+    fn check(&self, problem: &Problem) -> Result<()> {
+        let (x, parameter) = (problem.dtype(), problem.parameter_dtype());
+        check_addresses(&[
+            ("dy", self.dy, x),
+            ("x", self.x, x),
+            ("weight", self.weight, parameter),
+            ("mean", self.mean, DType::F32),
+            ("rstd", self.rstd, DType::F32),
+            ("dsum", self.dsum, x),
+            ("dx", self.dx, x),
+            ("dweight", self.dweight, parameter),
+            ("dbias", self.dbias, parameter),
+        ])?;
+        if problem.n_rows() == 0 {
+            return Ok(());
+        }
+        check_present(&[("dy", self.dy)])?;
+        if self.dx != 0 || self.dweight != 0 {
+            check_present(&[("x", self.x), ("mean", self.mean), ("rstd", self.rstd)])?;
+        }
+        Ok(())
+    }
+
+    fn check_workspace(&self, needed: usize) -> Result<()> {
+        let got = if self.workspace == 0 {
+            0
+        } else {
+            self.workspace_bytes
+        };
+        if got < needed {
+            return Err(Error::Workspace { got, needed });
+        }
+        if !self.workspace.is_multiple_of(u64::from(VECTOR_BYTES)) {
+            return Err(Error::Address {
+                name: "workspace",
+                got: self.workspace,
+                allowed: "a multiple of 16",
+            });
+        }
+        Ok(())
+    }
+}
+
+fn check_addresses(addresses: &[(&'static str, u64, DType)]) -> Result<()> {
+    for &(name, got, dtype) in addresses {
+        if !got.is_multiple_of(dtype.size() as u64) {
+            let allowed = match dtype {
+                DType::F32 => "a multiple of 4",
+                DType::F16 | DType::BF16 => "a multiple of 2",
+            };
+            return Err(Error::Address { name, got, allowed });
+        }
+    }
+    Ok(())
+}
+
+fn check_present(addresses: &[(&'static str, u64)]) -> Result<()> {
+    for &(name, got) in addresses {
+        if got == 0 {
+            let allowed = "an address";
+            return Err(Error::Address { name, got, allowed });
+        }
+    }
+    Ok(())
+}
+
+fn inv_n(problem: &Problem) -> f32 {
+    (1.0 / problem.n_cols() as f64) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        max_grid: i32::MAX as u32,
+        max_block: 1024,
+        sm_count: 4,
+        max_shared: 96 << 10,
+    };
+
+    fn problem(n_rows: usize) -> Problem {
+        Problem::new(n_rows, 384, DType::F16, DType::F32, 1e-5).unwrap()
+    }
+
+    const POINTERS: BackwardPointers = BackwardPointers {
+        dy: 0x1000,
+        x: 0x2000,
+        weight: 0x3000,
+        mean: 0x4000,
+        rstd: 0x5000,
+        dsum: 0,
+        dx: 0x6000,
+        dweight: 0x7000,
+        dbias: 0x8000,
+        workspace: 0x10_0000,
+        workspace_bytes: 1 << 20,
+        accumulate: false,
+    };
+
+    #[test]
+    fn forward_addresses_are_checked() {
+        let good = ForwardPointers {
+            x: 0x1000,
+            y: 0x2000,
+            ..ForwardPointers::default()
+        };
+        assert!(good.args(&problem(3)).is_ok());
+        assert!(ForwardPointers::default().args(&problem(0)).is_ok());
+        for (bad, name) in [
+            (ForwardPointers { x: 0, ..good }, "x"),
+            (ForwardPointers { y: 0, ..good }, "y"),
+            (ForwardPointers { x: 0x1001, ..good }, "x"),
+            (ForwardPointers { weight: 2, ..good }, "weight"),
+            (ForwardPointers { mean: 2, ..good }, "mean"),
+        ] {
+            let error = bad.args(&problem(3)).unwrap_err();
+            assert!(
+                matches!(error, Error::Address { name: got, .. } if got == name),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn partials_lie_in_the_workspace_one_after_the_other() {
+        let launches = POINTERS.launches(&problem(100), &LIMITS).unwrap();
+        let half = u64::from(launches.plan.n_partials) * 384 * 4;
+        let reduce = launches.reduce.unwrap();
+        assert_eq!(reduce.partial_dweight, 0x10_0000);
+        assert_eq!(reduce.partial_dbias, 0x10_0000 + half);
+        assert_eq!(launches.rows.partial_dbias, reduce.partial_dbias);
+        assert!(2 * half <= plan::workspace_bytes(&problem(100), &LIMITS) as u64);
+    }
+
+    #[test]
+    fn gradients_that_are_not_wanted_cost_nothing() {
+        let only_dx = BackwardPointers {
+            dweight: 0,
+            dbias: 0,
+            workspace: 0,
+            ..POINTERS
+        };
+        assert_eq!(only_dx.launches(&problem(9), &LIMITS).unwrap().reduce, None);
+        let only_dbias = BackwardPointers {
+            dx: 0,
+            dweight: 0,
+            x: 0,
+            mean: 0,
+            rstd: 0,
+            ..POINTERS
+        };
+        let launches = only_dbias.launches(&problem(9), &LIMITS).unwrap();
+        assert_eq!(launches.rows.partial_dweight, 0);
+        assert_ne!(launches.rows.partial_dbias, 0);
+    }
+
+    #[test]
+    fn no_rows_still_give_zero_gradients() {
+        let pointers = BackwardPointers {
+            workspace: 0,
+            workspace_bytes: 0,
+            ..POINTERS
+        };
+        let launches = pointers.launches(&problem(0), &LIMITS).unwrap();
+        let reduce = launches.reduce.unwrap();
+        assert_eq!((launches.plan.rows, reduce.n_partials), (None, 0));
+        assert!(reduce.partial_dweight != 0 && reduce.partial_dbias != 0);
+    }
+
+    #[test]
+    fn a_workspace_that_does_not_fit_is_an_error() {
+        let fits = POINTERS.launches(&problem(1000), &LIMITS).unwrap();
+        let needed = fits.plan.n_partials as usize * 384 * 2 * 4;
+        let small = BackwardPointers {
+            workspace_bytes: needed - 1,
+            ..POINTERS
+        };
+        let error = small.launches(&problem(1000), &LIMITS).unwrap_err();
+        assert!(matches!(error, Error::Workspace { needed: got, .. } if got == needed));
+        let crooked = BackwardPointers {
+            workspace: 0x10_0004,
+            ..POINTERS
+        };
+        let error = crooked.launches(&problem(9), &LIMITS).unwrap_err();
+        assert!(matches!(
+            error,
+            Error::Address {
+                name: "workspace",
+                ..
+            }
+        ));
+    }
+}
