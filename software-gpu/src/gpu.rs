@@ -9,14 +9,54 @@ use crate::memory::{Memory, MemoryError};
 use crate::model::Model;
 use crate::module::Kernel;
 
-/// Bytes that a device takes from the host at most, whatever its model advertises.
-const HOST_LIMIT: u64 = 8 << 30;
-
 /// A device. It is shared by `Arc`: every method takes `&self`.
 pub struct Gpu {
     model: Model,
     memory: Arc<Memory>,
-    checks: Checks,
+    settings: Settings,
+}
+
+/// What is the user's choice about a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// What it checks.
+    pub checks: Checks,
+    /// The adversary's seed. It shuffles the order of blocks and warps, cuts warps' turns short, takes
+    /// either side of a branch first, lands asynchronous copies early or late, and lets approximate
+    /// instructions give any value inside their documented error. The same seed does the same again.
+    /// Without one everything runs in order and approximations are rounded correctly.
+    pub seed: Option<u64>,
+    /// Bytes that the device takes from the host at most, whatever its model advertises.
+    pub host_bytes: u64,
+    /// Instructions that the warps of a block execute at most before the launch counts as hung.
+    pub block_instructions: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            checks: Checks::ALL,
+            seed: None,
+            host_bytes: 8 << 30,
+            block_instructions: 1 << 31,
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults, changed by `SOFTWARE_GPU_CHECKS` (`off`, `memory` or `all`) and
+    /// `SOFTWARE_GPU_SEED` (a number). A value that is neither is as if it were not there.
+    pub fn from_environment() -> Settings {
+        let seed = std::env::var("SOFTWARE_GPU_SEED")
+            .ok()
+            .and_then(|seed| seed.trim().parse().ok());
+        Settings {
+            checks: Checks::from_environment(),
+            seed,
+            ..Settings::default()
+        }
+    }
 }
 
 /// How many threads a launch has.
@@ -31,28 +71,37 @@ pub struct LaunchConfig {
 }
 
 impl Gpu {
-    /// A device of that model with empty memory. `SOFTWARE_GPU_CHECKS` says what it checks.
+    /// A device of that model with empty memory, with the [settings of the environment]
+    /// (Settings::from_environment).
     pub fn new(model: Model) -> Gpu {
-        Gpu::with_checks(model, Checks::from_environment())
+        Gpu::with_settings(model, Settings::from_environment())
+    }
+
+    /// A device of that model with empty memory.
+    pub fn with_settings(model: Model, settings: Settings) -> Gpu {
+        let track = settings.checks.initialised;
+        let memory = Arc::new(Memory::new(model.memory_bytes, settings.host_bytes, track));
+        Gpu {
+            model,
+            memory,
+            settings,
+        }
     }
 
     /// A device of that model with empty memory that makes these checks.
     pub fn with_checks(model: Model, checks: Checks) -> Gpu {
-        let memory = Arc::new(Memory::new(
-            model.memory_bytes,
-            HOST_LIMIT,
-            checks.initialised,
-        ));
-        Gpu {
+        Gpu::with_settings(
             model,
-            memory,
-            checks,
-        }
+            Settings {
+                checks,
+                ..Settings::default()
+            },
+        )
     }
 
-    /// What the device checks.
-    pub fn checks(&self) -> Checks {
-        self.checks
+    /// What was chosen about the device.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(crate) fn memory(&self) -> &Arc<Memory> {

@@ -21,7 +21,7 @@ mod ptx;
 pub use checks::Checks;
 pub use counters::{Counters, InstructionClass};
 pub use fault::{Fault, FaultKind, Site};
-pub use gpu::{Gpu, LaunchConfig};
+pub use gpu::{Gpu, LaunchConfig, Settings};
 pub use memory::{AllocationInfo, MemoryError};
 pub use model::Model;
 pub use module::{Kernel, LoadError, LoadErrorClass, Module, Param, Problem};

@@ -110,16 +110,35 @@ impl<'a> Block<'a> {
                 }
             }
         }
+        let before = self.room.tally.now();
+        let mut round = 0;
         loop {
+            round += 1;
             let mut moved = false;
-            for i in 0..self.warps.len() {
+            for place in 0..self.warps.len() {
+                let (i, turn) = launch
+                    .adversary
+                    .warp(number, round, place, self.warps.len());
                 if self.warps[i].state != State::Ready {
                     continue;
                 }
                 moved = true;
+                if self.room.tally.now() - before > launch.most_instructions {
+                    let warp = &self.warps[i];
+                    let detail = format!(
+                        "its block executed {} instructions without coming to an end",
+                        self.room.tally.now() - before
+                    );
+                    let lane = warp.mask.trailing_zeros() as usize;
+                    return Err((
+                        i as u32,
+                        warp.pc,
+                        Trouble::new(FaultKind::Timeout, lane, detail),
+                    ));
+                }
                 let pc = |warp: &Warp| warp.pc;
                 let warp = &mut self.warps[i];
-                match run(&mut self.room, warp) {
+                match run(&mut self.room, warp, turn) {
                     Ok(Stop::Turn) => {}
                     Ok(Stop::Done) => {
                         warp.state = State::Done;

@@ -112,6 +112,19 @@ pub(super) fn issue(
                 .backing
                 .read(from - allocation.info.base, &mut data[..given as usize]);
         }
+        // Between issue and wait nobody else may touch the place, so both count as the write.
+        if !room.shadow.is_off() {
+            let who = Who {
+                thread: warp.index * 32 + lane as u32,
+                syncs: warp.syncs,
+                pc: warp.pc,
+            };
+            room.shadow.touch(How::Write, to, copy.bytes, who)?;
+        }
+        if room.launch.adversary.lands_early(warp.pc, warp.index) {
+            room.shared[to as usize..(to + bytes) as usize]
+                .copy_from_slice(&data[..bytes as usize]);
+        }
         let group = warp.copies.committed[lane];
         warp.copies.pending.push(Pending {
             lane: lane as u8,

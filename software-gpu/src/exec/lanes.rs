@@ -2,6 +2,7 @@
 //!
 //! Operands are copied out before the result is written, so that a register may be both.
 
+use super::adversary::Adversary;
 use super::scalar;
 use super::warp::{Warp, lanes};
 use crate::program::{
@@ -122,7 +123,24 @@ for_each_fast64!(define64);
 
 /// d = op(a, b, c) for the lanes of `mask`, whatever the operation.
 #[inline(never)]
-pub(super) fn arith(warp: &mut Warp, mask: u32, op: Arith, d: Slot, a: Slot, b: Slot, c: Slot) {
+#[expect(clippy::too_many_arguments, reason = "they are all of one instruction")]
+pub(super) fn arith(
+    warp: &mut Warp,
+    mask: u32,
+    op: Arith,
+    d: Slot,
+    a: Slot,
+    b: Slot,
+    c: Slot,
+    adversary: &Adversary,
+) {
+    if op.kind.is_approximate() && adversary.is_on() {
+        for lane in lanes(mask) {
+            let value = adversary.approximate(op, warp.read(a, lane), warp.read(b, lane));
+            warp.write(d, lane, value);
+        }
+        return;
+    }
     for lane in lanes(mask) {
         let value = scalar::arith(
             op,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
+use super::adversary::Adversary;
 use super::block::{Block, Failure};
 use super::scalar::cvt_loaded;
 use super::trace::{Span, Touch, find_race, unique_bytes};
@@ -61,6 +62,9 @@ pub(super) struct Launch<'a> {
     pub kernel: &'a Kernel,
     pub program: &'a Program,
     pub checks: Checks,
+    pub adversary: Adversary,
+    /// Instructions of a block before it counts as hung.
+    pub most_instructions: u64,
     pub host: Host,
     pub config: LaunchConfig,
     pub params: &'a [u8],
@@ -83,7 +87,9 @@ impl<'a> Launch<'a> {
             gpu,
             kernel,
             program: &kernel.program,
-            checks: gpu.checks(),
+            checks: gpu.settings().checks,
+            adversary: Adversary::new(gpu.settings().seed, config),
+            most_instructions: gpu.settings().block_instructions,
             host: Host::detect(),
             config: *config,
             params,
@@ -99,7 +105,7 @@ impl<'a> Launch<'a> {
         let blocks: u64 = self.config.grid.iter().map(|n| u64::from(*n)).product();
         let workers = (rayon::current_num_threads() as u64).min(blocks);
         let next = AtomicU64::new(0);
-        // The fault of the lowest block: which one it is depends on the seed alone, not on the host.
+        // The fault of the earliest block: which one it is depends on the seed alone, not on the host.
         let failed = Mutex::new(None::<(u64, Box<Fault>)>);
         let stop = AtomicU64::new(u64::MAX);
         let (mut counters, spans) = (0..workers)
@@ -107,18 +113,19 @@ impl<'a> Launch<'a> {
             .map(|_| {
                 let mut block = Block::new(self);
                 loop {
-                    let number = next.fetch_add(1, Relaxed);
-                    if number >= blocks || number > stop.load(Relaxed) {
+                    let turn = next.fetch_add(1, Relaxed);
+                    if turn >= blocks || turn > stop.load(Relaxed) {
                         break;
                     }
+                    let number = self.adversary.block(turn);
                     if let Err(failure) = block.run(number) {
                         let fault = self.fault(number, failure);
-                        stop.fetch_min(number, Relaxed);
+                        stop.fetch_min(turn, Relaxed);
                         let mut failed = failed
                             .lock()
                             .unwrap_or_else(|poisoned| poisoned.into_inner());
-                        if failed.as_ref().is_none_or(|(first, _)| number < *first) {
-                            *failed = Some((number, fault));
+                        if failed.as_ref().is_none_or(|(first, _)| turn < *first) {
+                            *failed = Some((turn, fault));
                         }
                         break;
                     }

@@ -1,6 +1,7 @@
 //! Running a kernel: the launch against the limits, then its blocks.
 
 mod access;
+mod adversary;
 mod block;
 mod copies;
 mod lanes;

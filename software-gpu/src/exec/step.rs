@@ -25,14 +25,11 @@ pub(super) enum Stop {
     Turn,
 }
 
-/// Instructions in a turn: a warp that spins lets the others of its block run.
-const TURN: u32 = 1 << 16;
-
 /// Runs a warp.
 #[inline(always)]
-fn run_here(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
+fn run_here(room: &mut Room<'_>, warp: &mut Warp, turn: u32) -> Outcome<Stop> {
     let program = room.launch.program;
-    for _ in 0..TURN {
+    for _ in 0..turn {
         if warp.pc == warp.meet && !warp.resume() {
             return Ok(Stop::Done);
         }
@@ -47,7 +44,8 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
         match instruction.op {
             Op::Branch { target, meet } => {
                 room.tally.divergent += u64::from(mask != 0 && mask != warp.mask);
-                warp.branch(mask, target, meet);
+                let swap = room.launch.adversary.other_side_first(warp.pc, warp.index);
+                warp.branch(mask, target, meet, swap);
                 continue;
             }
             Op::BranchTable { index, table, meet } => {
@@ -83,7 +81,8 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
                 aligned,
                 kind,
             } => {
-                if let Some(stop) = barrier(warp, mask, id, count, aligned, kind)? {
+                let strict = room.launch.checks.barriers && count.is_none();
+                if let Some(stop) = barrier(warp, mask, id, count, aligned, kind, strict)? {
                     warp.pc += 1;
                     return Ok(stop);
                 }
@@ -96,7 +95,9 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
             }
             Op::AsyncCommit => warp.copies.commit(mask),
             Op::AsyncWait { keep } => copies::wait(room, warp, mask, keep)?,
-            Op::Arith { op, d, a, b, c } => arith(warp, mask, op, d, a, b, c),
+            Op::Arith { op, d, a, b, c } => {
+                arith(warp, mask, op, d, a, b, c, &room.launch.adversary);
+            }
             Op::Setp {
                 compare,
                 ty,
@@ -256,8 +257,16 @@ fn barrier(
     count: Option<u16>,
     aligned: bool,
     kind: BarrierKind,
+    strict: bool,
 ) -> Outcome<Option<Stop>> {
     let lane = mask.trailing_zeros() as usize;
+    if strict && mask == warp.alive && mask != warp.all {
+        let gone = (warp.all & !mask).trailing_zeros();
+        let detail = format!(
+            "lane {gone} of the warp has exited without reaching it: only {mask:#010x} are left"
+        );
+        return Err(Trouble::new(FaultKind::BarrierDivergence, lane, detail));
+    }
     if mask != warp.alive {
         let absent = (warp.alive & !mask).trailing_zeros();
         let word = if aligned {
@@ -313,31 +322,31 @@ fn uniform(warp: &Warp, mask: u32, slot: u16, what: &str) -> Outcome<u32> {
 }
 
 /// Runs a warp, with the widest vectors that the host has.
-pub(super) fn run(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
+pub(super) fn run(room: &mut Room<'_>, warp: &mut Warp, turn: u32) -> Outcome<Stop> {
     #[cfg(target_arch = "x86_64")]
     {
         if room.launch.host.avx512 {
             // SAFETY: the launch found these features on this processor.
-            return unsafe { run_avx512(room, warp) };
+            return unsafe { run_avx512(room, warp, turn) };
         }
         if room.launch.host.avx2 {
             // SAFETY: as above.
-            return unsafe { run_avx2(room, warp) };
+            return unsafe { run_avx2(room, warp, turn) };
         }
     }
-    run_here(room, warp)
+    run_here(room, warp, turn)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(
     enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"
 )]
-fn run_avx512(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
-    run_here(room, warp)
+fn run_avx512(room: &mut Room<'_>, warp: &mut Warp, turn: u32) -> Outcome<Stop> {
+    run_here(room, warp, turn)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-fn run_avx2(room: &mut Room<'_>, warp: &mut Warp) -> Outcome<Stop> {
-    run_here(room, warp)
+fn run_avx2(room: &mut Room<'_>, warp: &mut Warp, turn: u32) -> Outcome<Stop> {
+    run_here(room, warp, turn)
 }

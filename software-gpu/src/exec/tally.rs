@@ -141,15 +141,7 @@ impl Tally {
 fn class_of(op: Op) -> InstructionClass {
     let of_arith = |kind: Kind, float: bool| match kind {
         Kind::Cvt { .. } | Kind::CvtPair(_) => InstructionClass::Conversion,
-        Kind::Rsqrt
-        | Kind::SqrtApprox
-        | Kind::RcpApprox
-        | Kind::DivApprox
-        | Kind::Ex2
-        | Kind::Lg2
-        | Kind::Sin
-        | Kind::Cos
-        | Kind::Tanh => InstructionClass::Special,
+        kind if kind.is_approximate() => InstructionClass::Special,
         _ if float => InstructionClass::Float,
         _ => InstructionClass::Integer,
     };

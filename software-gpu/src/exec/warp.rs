@@ -41,6 +41,8 @@ pub(super) struct Warp {
     pub pc: u32,
     /// Lanes that execute.
     pub mask: u32,
+    /// Lanes that the warp has.
+    pub all: u32,
     /// Lanes that have not exited.
     pub alive: u32,
     /// Where the executing lanes stop and wait for others.
@@ -66,6 +68,7 @@ impl Warp {
             d: vec![Lanes64([u64::MAX; 32]); d.into()],
             pc: 0,
             mask: 0,
+            all: 0,
             alive: 0,
             meet: NEVER,
             stack: Vec::new(),
@@ -82,6 +85,7 @@ impl Warp {
         self.index = index;
         self.pc = 0;
         self.mask = lanes;
+        self.all = lanes;
         self.alive = lanes;
         self.meet = NEVER;
         self.stack.clear();
@@ -91,8 +95,9 @@ impl Warp {
         self.local.fill(0xff);
     }
 
-    /// Parts the lanes: `taken` go to `target`, the others to `pc + 1`; all meet again at `meet`.
-    pub fn branch(&mut self, taken: u32, target: u32, meet: u32) {
+    /// Parts the lanes: `taken` go to `target`, the others to `pc + 1`; all meet again at `meet`. Those
+    /// that branch go first, or the others if `swap`.
+    pub fn branch(&mut self, taken: u32, target: u32, meet: u32, swap: bool) {
         let rest = self.mask & !taken;
         let next = self.pc + 1;
         if rest == 0 {
@@ -101,8 +106,10 @@ impl Warp {
             self.pc = next;
         } else {
             self.part(meet);
-            self.wait(next, rest, meet);
-            (self.pc, self.mask, self.meet) = (target, taken, meet);
+            let ways = [(next, rest), (target, taken)];
+            let [(later, waiting), (pc, mask)] = if swap { [ways[1], ways[0]] } else { ways };
+            self.wait(later, waiting, meet);
+            (self.pc, self.mask, self.meet) = (pc, mask, meet);
         }
     }
 

@@ -197,6 +197,24 @@ pub(crate) enum Kind {
     Testp(Test),
 }
 
+impl Kind {
+    /// True where PTX allows an error beyond rounding.
+    pub const fn is_approximate(self) -> bool {
+        matches!(
+            self,
+            Kind::Rsqrt
+                | Kind::DivApprox
+                | Kind::SqrtApprox
+                | Kind::RcpApprox
+                | Kind::Ex2
+                | Kind::Lg2
+                | Kind::Sin
+                | Kind::Cos
+                | Kind::Tanh
+        )
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Permute {
     Index,
