@@ -18,10 +18,52 @@
 //! | arrays, copies, views | [`Tensor`], [`DType`] |
 //! | where it runs | [`Device`] |
 //! | what was wrong | [`Error`] |
-//! | the kernels themselves | [`IMAGES`], [`Entry`], [`Problem`], [`plan`] |
+//! | a caller's own memory and stream | [`Launcher`], [`ForwardPointers`], [`BackwardPointers`] |
+//! | the kernels themselves, for another engine | [`IMAGES`], [`Entry`], [`abi`], [`Problem`], [`plan`] |
 //!
 //! A call goes through four rooms: [`Problem`] checks what is to be computed, [`plan`] chooses kernel and
-//! grid, `device` copies and launches, and the kernels compute.
+//! grid, `device` copies and launches, and the kernels compute. On the CPU a checked problem goes straight to
+//! native code.
+//!
+//! # Misuse
+//!
+//! Every misuse is an error that says what was given and what is allowed, and nothing is written. No call
+//! panics.
+//!
+//! | misuse | error |
+//! |---|---|
+//! | x's last dimensions are not the layer's | [`Error::NormalizedShape`] |
+//! | weight or bias, or a gradient of one, of another length than x's rows | [`Error::ParameterLength`] |
+//! | bias of another shape than weight; dy, dx, y or residual of another shape than x | [`Error::Shape`] |
+//! | weight and bias of dtypes that differ, or neither x's nor f32; dy or an output of another dtype | [`Error::DTypeMismatch`] |
+//! | a file's tensor of another dtype than f32, f16 and bf16 | [`Error::UnsupportedDType`] |
+//! | x of rank 0, an empty normalized shape | [`Error::RankZero`] |
+//! | rows of no columns | [`Error::NoColumns`] |
+//! | rows of 2^31 columns or more | [`Error::TooManyColumns`] |
+//! | eps negative, infinite or NaN | [`Error::Eps`] |
+//! | sizes above `isize::MAX` bytes | [`Error::Overflow`] |
+//! | more memory than there is | [`Error::OutOfMemory`], [`Error::OutOfHostMemory`] |
+//! | data of another length than its shape | [`Error::ElementCount`] |
+//! | rows that overlap, a view past the end, gaps where none may be | [`Error::Layout`] |
+//! | operands on two devices | [`Error::OtherDevice`] |
+//! | an output that another tensor can reach | [`Error::SharedOutput`] |
+//! | dweight of a layer without weight, dbias of one without bias | [`Error::Absent`] |
+//! | a saved forward pass used twice | does not compile: backward consumes it |
+//! | no driver, no GPU, a build without CUDA | [`Error::NoDevice`] |
+//! | a device number past the last | [`Error::Ordinal`] |
+//! | NVIDIA's driver and the software GPU in one process | [`Error::DriverChosen`] |
+//! | a GPU older than sm_75 | [`Error::NoImage`] |
+//! | an address that is 0 or crooked; a workspace that is too small | [`Error::Address`], [`Error::Workspace`] |
+//! | a file that is not there, cannot be written, is not safetensors, lacks a tensor | [`Error::File`], [`Error::NotSafetensors`], [`Error::MissingTensor`] |
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `cuda` | yes | CUDA devices and the software GPU, through cust. Without it nothing of CUDA is linked |
+//! | `cli` | yes | what the `layernorm` tool needs |
+//! | `ndarray` | no | tensors from and to `ndarray` |
+//! | `tracing` | no | spans for passes, and within them plan, load and launch |
 
 #![warn(missing_docs)]
 
@@ -35,11 +77,14 @@ mod functional;
 mod host;
 mod images;
 mod layer_norm;
+#[cfg(feature = "ndarray")]
+mod ndarray;
 mod pass;
 pub mod plan;
 mod pointers;
 mod problem;
 mod tensor;
+mod trace;
 
 pub use device::Device;
 #[cfg(feature = "cuda")]
@@ -54,6 +99,18 @@ pub use layer_norm::{LayerNorm, fast_layernorm};
 pub use pointers::{BackwardLaunches, BackwardPointers, ForwardPointers};
 pub use problem::{MAX_COLS, Problem, Strides};
 pub use tensor::Tensor;
+
+// Handles and tensors may go to other threads and be shared by them.
+const _: () = {
+    const fn shared_by_threads<T: Send + Sync>() {}
+    shared_by_threads::<Device>();
+    shared_by_threads::<Tensor>();
+    shared_by_threads::<LayerNorm>();
+    shared_by_threads::<Saved>();
+    shared_by_threads::<Error>();
+    #[cfg(feature = "cuda")]
+    shared_by_threads::<Launcher>();
+};
 
 /// README's examples, compiled and run.
 #[cfg(doctest)]

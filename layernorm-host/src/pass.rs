@@ -4,6 +4,7 @@
 use crate::cpu;
 use crate::device::Kind;
 use crate::problem::{Problem, Strides, elements, parameter, rows_of};
+use crate::trace::span;
 use crate::{DType, Error, Result, Tensor};
 
 /// What a forward pass reads.
@@ -148,6 +149,7 @@ impl<'a> ForwardInputs<'a> {
 impl ForwardPass<'_> {
     /// Runs the pass on x's device.
     pub fn run(&mut self) -> Result<()> {
+        span!("forward", device = %self.x.device(), problem = ?self.problem);
         match &self.x.device().kind {
             Kind::Cpu { .. } => cpu::forward(self),
             Kind::Cuda(device) => device.forward(self),
@@ -221,6 +223,7 @@ impl<'a> BackwardInputs<'a> {
 impl BackwardPass<'_> {
     /// Runs the pass on x's device.
     pub fn run(&mut self) -> Result<()> {
+        span!("backward", device = %self.x.device(), problem = ?self.problem);
         match &self.x.device().kind {
             Kind::Cpu { .. } => cpu::backward(self),
             Kind::Cuda(device) => device.backward(self),

@@ -8,7 +8,8 @@
 //! | not so aligned, forward, and the row fits a narrow tile | `narrow`: the first that it fits |
 //! | any other | `any` |
 //!
-//! The choice never looks at `n_rows`: a row's y and dx are the same bits whatever comes with it.
+//! The choice never looks at `n_rows`: a row's y and dx are the same bits whatever comes with it. (It has
+//! to above 2^31 blocks, which only rows of a few columns can reach.)
 
 use kernels_gpu::abi::{
     ANY_BLOCK, BackwardArgs, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS, RowTile, SHARED_BLOCK,
@@ -81,7 +82,11 @@ pub fn forward(problem: &Problem, args: &ForwardArgs, limits: &Limits) -> Result
     let size = problem.dtype().size() as u64;
     let strides = [args.x_stride * size, args.y_stride * size];
     let aligned = is_aligned(&addresses) && is_aligned(&strides);
-    let kernel = RowsKernel::choose(Pass::Forward, problem, aligned, limits);
+    let mut kernel = RowsKernel::choose(Pass::Forward, problem, aligned, limits);
+    if kernel.blocks_per_sm.is_none() && kernel.blocks(problem) > u64::from(limits.max_grid) {
+        // More than 2^31 blocks: the one case in which the number of rows decides.
+        kernel = RowsKernel::any(Pass::Forward, problem);
+    }
     kernel.launch(problem, kernel.max_resident(limits), limits)
 }
 
@@ -205,6 +210,11 @@ impl RowsKernel {
                 return tiled(tile, Variant::Narrow { lanes, vecs });
             }
         }
+        Self::any(pass, problem)
+    }
+
+    /// The kernel that takes any row, and any number of them.
+    fn any(pass: Pass, problem: &Problem) -> Self {
         RowsKernel {
             entry: entry(pass, problem, Variant::Any),
             block: ANY_BLOCK,

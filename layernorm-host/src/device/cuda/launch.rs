@@ -6,6 +6,7 @@ use cust::sys;
 
 use super::{Shared, context};
 use crate::plan::{self, Launch};
+use crate::trace::span;
 use crate::{BackwardPointers, Entry, ForwardPointers, Problem, Result};
 
 impl Shared {
@@ -23,7 +24,11 @@ impl Shared {
         problem: &Problem,
     ) -> Result<()> {
         let args = pointers.args(problem)?;
-        let Some(launch) = plan::forward(problem, &args, &self.limits)? else {
+        let plan = {
+            span!("plan", pass = "forward", ?problem);
+            plan::forward(problem, &args, &self.limits)?
+        };
+        let Some(launch) = plan else {
             return Ok(());
         };
         let mut parameters = args.pointers().map(<*const c_void>::cast_mut);
@@ -43,7 +48,10 @@ impl Shared {
         pointers: &BackwardPointers,
         problem: &Problem,
     ) -> Result<()> {
-        let launches = pointers.launches(problem, &self.limits)?;
+        let launches = {
+            span!("plan", pass = "backward", ?problem);
+            pointers.launches(problem, &self.limits)?
+        };
         // Only dweight and dbias of no rows need no first kernel; only dx no second.
         if let Some(rows) = &launches.plan.rows {
             let mut parameters = launches.rows.pointers().map(<*const c_void>::cast_mut);
@@ -71,6 +79,7 @@ impl Shared {
         launch: &Launch,
         parameters: &mut [*mut c_void],
     ) -> Result<()> {
+        span!("launch", kernel = %launch.entry, grid = launch.grid, block = launch.block);
         let _current = self.context.enter()?;
         let function = self.kernels.function(launch.entry, &self.context)?;
         // SAFETY: the function is alive with its module; `parameters` points to values of the types

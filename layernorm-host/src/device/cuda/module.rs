@@ -11,6 +11,7 @@ use cust::module::Module;
 use cust::sys;
 
 use super::context::{self, Context};
+use crate::trace::span;
 use crate::{Entry, Error, IMAGES, Image, Result};
 
 /// The kernels of one device.
@@ -93,6 +94,7 @@ impl Kernels {
     }
 
     fn load_function(&self, entry: Entry, context: &Context) -> Result<Function> {
+        span!("load", kernel = %entry, image = self.image.target);
         let name = entry.to_string();
         let ptx = self.image.kernel(&name).ok_or(Error::NoKernel {
             entry,
