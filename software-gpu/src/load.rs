@@ -285,7 +285,8 @@ fn kernel(
         static_shared_bytes: shared.end as u32,
         local_bytes: local.end.next_multiple_of(local.align.max(8).into()) as u32,
         max_threads: limit.min(model.max_threads_per_block),
-        registers: 16,
+        // Some are needed for addresses and the like; a thread has at least 16 and at most 255.
+        registers: program.registers.saturating_add(4).clamp(16, 255),
         required_block: entry.req_ntid,
         dynamic_start: dynamic_start as u32,
         dynamic_allowed: AtomicU32::new(0),

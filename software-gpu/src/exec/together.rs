@@ -49,9 +49,10 @@ pub(super) fn execute(room: &mut Room<'_>, warp: &mut Warp, mask: u32, op: Op) -
             mask: members,
         } => {
             let members = check(room, warp, mask, members)? & mask;
+            let values: [u64; 32] = std::array::from_fn(|lane| warp.read(a, lane));
             for lane in lanes(mask) {
-                let value = warp.read(a, lane);
-                let same = lanes(members).filter(|other| warp.read(a, *other) == value);
+                let value = values[lane];
+                let same = lanes(members).filter(|other| values[*other] == value);
                 let same = same.fold(0, |same, other| same | 1 << other);
                 let agreed = same == members;
                 warp.r[d as usize].0[lane] = if all && !agreed { 0 } else { same };

@@ -22,17 +22,20 @@ pub(super) fn find_meeting_points(program: &mut Program) {
 }
 
 /// Basic blocks and the ways between them.
-struct Graph {
+pub(super) struct Graph {
     /// The first instruction of each block.
-    starts: Vec<u32>,
+    pub starts: Vec<u32>,
     block_of: Vec<u32>,
+    /// Where each block can go on, all ways.
+    pub all_next: Vec<Vec<u32>>,
+    /// The same without the ways that are left out.
     next: Vec<Vec<u32>>,
     /// Blocks that lead to the end by themselves.
     ends: Vec<bool>,
 }
 
 impl Graph {
-    fn new(program: &Program) -> Graph {
+    pub fn new(program: &Program) -> Graph {
         let code = &program.code;
         let mut leader = vec![false; code.len()];
         leader[0] = true;
@@ -65,7 +68,7 @@ impl Graph {
                 .map_or(code.len(), |end| *end as usize);
             block_of[*start as usize..end].fill(block as u32);
         }
-        let next = (0..starts.len())
+        let next: Vec<Vec<u32>> = (0..starts.len())
             .map(|block| {
                 let end = starts
                     .get(block + 1)
@@ -100,6 +103,7 @@ impl Graph {
             ends: vec![false; starts.len()],
             starts,
             block_of,
+            all_next: next.clone(),
             next,
         };
         graph.leave_ends_out(program);

@@ -3,11 +3,11 @@
 //! Each instruction takes the modifiers that it knows out of its opcode; one that is left over is an
 //! error, as is an operand of the wrong kind. Nothing is ignored that could change a result.
 
-use super::cfg;
 use super::fast::{Fast32, Fast64};
 use super::names::{Arith, Class, Kind, Rounding, Type};
 use super::slots::{Placement, Slots};
 use super::{Guard, Instruction, Op, Program};
+use super::{cfg, live};
 use crate::ptx::ast::{self, Entry, Operand};
 use crate::ptx::{Result, SyntaxError, error};
 
@@ -60,6 +60,7 @@ pub(crate) fn decode(
         *target = position(*target);
     }
     cfg::find_meeting_points(&mut program);
+    program.registers = live::share_slots(&mut program);
     Ok(program)
 }
 

@@ -12,8 +12,10 @@ mod convert;
 mod copies;
 mod decode;
 mod fast;
+mod live;
 mod memory;
 mod names;
+mod operands;
 mod slots;
 
 use crate::ptx::ast::{Space, Special};
@@ -43,6 +45,8 @@ pub(crate) struct Program {
     pub parts: Vec<Vec<Option<Slot>>>,
     /// Slots of the predicate, the 32-bit and the 64-bit file.
     pub slots: [u16; 3],
+    /// 32-bit registers needed at a time.
+    pub registers: u32,
     /// What slots hold when a block starts.
     pub initial: Vec<(Slot, Initial)>,
 }
