@@ -29,7 +29,7 @@ pub struct RowTile {
     /// Threads in a block; `block / lanes` rows are in work at a time.
     pub block: u32,
     /// Rows that a thread has in shared memory, on their way or in work. 0: rows go straight to registers,
-    /// and the grid has a place for every row.
+    /// and the grid must have a place for every row.
     pub stages: u32,
     /// Blocks that a multiprocessor is meant to hold, which bounds their registers; 0: as the compiler
     /// likes. The grid of a kernel with stages is this many for each multiprocessor.
@@ -69,13 +69,13 @@ pub const FORWARD_TILES: &[RowTile] = &[
     // Several rows a warp, so that short rows keep all its lanes busy.
     tile(8, 1, 128, 0, 0),
     tile(8, 2, 128, 0, 0),
-    tile(8, 4, 128, 0, 5),
-    tile(16, 4, 64, 0, 10),
+    tile(8, 4, 128, 0, 0),
+    tile(16, 4, 64, 0, 0),
     // From here a row has the block: what is the same in all threads then costs no registers.
     tile(32, 4, 32, 0, 0),
     tile(64, 4, 64, 0, 0),
     tile(128, 4, 128, 0, 0),
-    tile(128, 8, 128, 0, 3),
+    tile(256, 4, 256, 0, 0),
     // Too few blocks fit for one to load while others compute: the next row is on its way instead.
     tile(1024, 2, 1024, 2, 1),
 ];

@@ -116,7 +116,7 @@ macro_rules! backward {
 /// `abi`'s tables, where each tile must be.
 macro_rules! kernels {
     ($x:ident $w:ident $e:literal, backward $table:ident: $($backward:tt)*) => {
-        forward_tiles!($x $w $e FORWARD_TILES "rows_" forward_rows: 8 1, 8 2, 8 4, 16 4, 32 4, 64 4, 128 4, 128 8);
+        forward_tiles!($x $w $e FORWARD_TILES "rows_" forward_rows: 8 1, 8 2, 8 4, 16 4, 32 4, 64 4, 128 4, 256 4);
         forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 128 8, 512 8);
         forward_tiles!($x $w $e FORWARD_TILES "rows_" forward_staged: 1024 2);
         forward!($x, $w, "shared_2", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 2>);

@@ -39,7 +39,7 @@ pub struct Forward<T, W> {
 /// # Safety
 /// The arguments are as `abi::ForwardArgs` says; every row starts at a multiple of the access's size
 /// (`E` elements); `n_cols` is a multiple of `E` and at most `LANES * VECS * E`; `BLOCK` is the launch's
-/// block, and is `LANES` if that is above 32.
+/// block, and is `LANES` if that is above 32; the grid has a place for every row.
 #[inline(always)]
 pub unsafe fn forward_rows<
     T,
@@ -55,9 +55,10 @@ pub unsafe fn forward_rows<
     W: Packed<E>,
 {
     let place = Place::<E, LANES>::new::<BLOCK>();
-    // A warp works on its rows together, so that all its lanes reach every shuffle.
-    let mut first = place.first;
-    while first < p.n_rows {
+    // A warp works on its rows together, so that all its lanes reach every shuffle. There is a block for
+    // every row: a loop over rows would cost a fifth more registers.
+    let first = place.first;
+    if first < p.n_rows {
         let row = first + place.in_warp as u64;
         let row_is_there = row < p.n_rows;
         let x = p.x.wrapping_add((row * p.x_stride) as usize);
@@ -75,11 +76,10 @@ pub unsafe fn forward_rows<
         }
         // SAFETY: the caller's; this row belongs to these lanes alone.
         unsafe { finish_row(p, place, row, raw) };
-        first += place.step;
     }
 }
 
-/// As `forward_rows`, for a grid that fills the device once: each thread has the next `STAGES - 1` rows on
+/// As `forward_rows`, for a grid of any size, such as one that fills the device once: each thread has the next `STAGES - 1` rows on
 /// their way while it computes one.
 ///
 /// # Safety
@@ -179,6 +179,31 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     }
 
     let mut d = raw.map(T::unpack);
+    // SAFETY: the column exists if valid, and so do weight and bias.
+    let parameters = |k: usize| unsafe {
+        let at = place.column(k) as usize;
+        [
+            W::load_shared(
+                p.weight.wrapping_add(at),
+                valid(k) && !p.weight.is_null(),
+                W::ONES,
+            ),
+            W::load_shared(
+                p.bias.wrapping_add(at),
+                valid(k) && !p.bias.is_null(),
+                W::ZEROS,
+            ),
+        ]
+    };
+    // Asked for before the sums where registers allow: an f32 vector's are half those of a 16-bit one.
+    let early = E <= 4;
+    let mut weight_and_bias = [[W::ONES, W::ZEROS]; VECS];
+    if early {
+        for k in 0..VECS {
+            weight_and_bias[k] = parameters(k);
+        }
+    }
+
     let mut total = 0.0;
     for k in 0..VECS {
         total += sum(d[k]);
@@ -216,32 +241,18 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
 
     let y = p.y.wrapping_add((row * p.y_stride) as usize);
     let offset = -shift * rstd;
-
     for k in 0..VECS {
         let at = place.column(k) as usize;
-        let weight = unsafe {
-            W::load_shared(
-                p.weight.wrapping_add(at),
-                valid(k) && !p.weight.is_null(),
-                W::ONES,
-            )
-        };
-        let bias = unsafe {
-            W::load_shared(
-                p.bias.wrapping_add(at),
-                valid(k) && !p.bias.is_null(),
-                W::ZEROS,
-            )
-        };
-        let (mut y_values, weight, bias) = (T::unpack(raw[k]), W::unpack(weight), W::unpack(bias));
-        for i in 0..E {
-            y_values[i] = ext::fma(
-                ext::fma(y_values[i] - mean, rstd, offset),
-                weight[i],
-                bias[i],
-            );
+        let [weight, bias] = if early {
+            weight_and_bias[k]
+        } else {
+            parameters(k)
         }
-        unsafe { T::store(y.wrapping_add(at), T::pack(y_values), valid(k)) };
+        .map(W::unpack);
+        for i in 0..E {
+            d[k][i] = ext::fma(ext::fma(d[k][i], rstd, offset), weight[i], bias[i]);
+        }
+        unsafe { T::store(y.wrapping_add(at), T::pack(d[k]), valid(k)) };
     }
 }
 
