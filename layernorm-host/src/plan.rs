@@ -80,7 +80,7 @@ pub fn forward(problem: &Problem, args: &ForwardArgs, limits: &Limits) -> Result
         args.sum,
     ];
     let size = problem.dtype().size() as u64;
-    let strides = [args.x_stride * size, args.y_stride * size];
+    let strides = [args.x_stride, args.y_stride].map(|stride| stride.wrapping_mul(size));
     let aligned = is_aligned(&addresses) && is_aligned(&strides);
     let mut kernel = RowsKernel::choose(Pass::Forward, problem, aligned, limits);
     if kernel.blocks_per_sm.is_none() && kernel.blocks(problem) > u64::from(limits.max_grid) {
@@ -106,7 +106,8 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
         args.partial_dbias,
     ];
     let size = problem.dtype().size() as u64;
-    let strides = [args.dy_stride, args.x_stride, args.dx_stride].map(|stride| stride * size);
+    let strides = [args.dy_stride, args.x_stride, args.dx_stride];
+    let strides = strides.map(|stride| stride.wrapping_mul(size));
     let aligned = is_aligned(&addresses) && is_aligned(&strides);
     let kernel = RowsKernel::choose(Pass::Backward, problem, aligned, limits);
     let rows = kernel.launch(problem, kernel.max_partials(problem, limits), limits)?;
@@ -238,7 +239,8 @@ impl RowsKernel {
             limits
                 .sm_count
                 .saturating_mul(blocks)
-                .clamp(1, limits.max_grid)
+                .min(limits.max_grid)
+                .max(1)
         })
     }
 

@@ -148,7 +148,7 @@ impl BackwardPointers {
             rows.partial_dweight = self.workspace;
         }
         if self.dbias != 0 {
-            rows.partial_dbias = self.workspace + half as u64;
+            rows.partial_dbias = self.workspace.wrapping_add(half as u64);
         }
         // Without rows there are no partials to point to, and 0 would mean that no gradient is wanted.
         // The kernel reads none of them then, so any address serves.

@@ -89,7 +89,7 @@ impl Tensor {
         device: &Device,
     ) -> Result<Self> {
         let expected = elements("shape", shape)?;
-        if bytes.len() != expected * dtype.size() {
+        if Some(bytes.len()) != expected.checked_mul(dtype.size()) {
             return Err(Error::ElementCount {
                 shape: shape.to_vec(),
                 got: bytes.len() / dtype.size(),
@@ -161,6 +161,8 @@ impl Tensor {
     ) -> Result<Self> {
         let (n_rows, n_cols) = rows_and_columns(shape)?;
         let span = check_span("shape", n_rows, n_cols, row_stride, dtype)?;
+        // With no second row to reach, a stride means nothing.
+        let row_stride = if n_rows > 1 { row_stride } else { n_cols };
         Ok(Tensor {
             storage: Arc::new(device.allocate(dtype, span)?),
             device: device.clone(),
@@ -374,7 +376,7 @@ impl Tensor {
         self.check_range(&range, self.shape[last], "columns")?;
         let mut view = self.clone();
         view.shape[last] = range.len();
-        view.offset += range.start;
+        view.move_to(range.start);
         Ok(view)
     }
 
@@ -393,8 +395,16 @@ impl Tensor {
         let rows_each: usize = self.shape[1..self.rank() - 1].iter().product();
         let mut view = self.clone();
         view.shape[0] = range.len();
-        view.offset += range.start * rows_each * self.row_stride;
+        view.move_to(range.start * rows_each * self.row_stride);
         Ok(view)
+    }
+
+    /// Starts some elements further on; but a view of nothing stays, since what it would start at need not
+    /// be there.
+    fn move_to(&mut self, elements: usize) {
+        if !self.is_empty() {
+            self.offset += elements;
+        }
     }
 
     /// A view of all the tensor's memory, gaps between rows included, as one dimension.

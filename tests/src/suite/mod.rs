@@ -3,6 +3,7 @@
 mod bad_input;
 mod calls;
 mod fixture;
+mod hostile;
 mod numbers;
 mod repeat;
 mod views;
@@ -23,6 +24,7 @@ pub fn trials(open: fn() -> layernorm_host::Result<Device>) -> Vec<Trial> {
         ("views", views::TESTS),
         ("repeat", repeat::TESTS),
         ("bad_input", bad_input::TESTS),
+        ("hostile", hostile::TESTS),
         ("fixture", fixture::TESTS),
     ] {
         for &(name, test) in tests {
