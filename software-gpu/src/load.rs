@@ -271,6 +271,12 @@ fn kernel(
         .max_ntid
         .or(entry.req_ntid)
         .map_or(u32::MAX, |n| n.iter().fold(1, |a, b| a.saturating_mul(*b)));
+    // A kernel that says how large its blocks are gets no more registers than such a block may have: what
+    // ptxas has over, it spills.
+    let bounded = match limit {
+        u32::MAX => 255,
+        threads => model.registers_per_block / threads.next_multiple_of(32).max(32) / 8 * 8,
+    };
     Ok(Kernel {
         name: entry.name.to_string(),
         params: entry
@@ -286,7 +292,11 @@ fn kernel(
         local_bytes: local.end.next_multiple_of(local.align.max(8).into()) as u32,
         max_threads: limit.min(model.max_threads_per_block),
         // Some are needed for addresses and the like; a thread has at least 16 and at most 255.
-        registers: program.registers.saturating_add(4).clamp(16, 255),
+        registers: program
+            .registers
+            .saturating_add(4)
+            .min(bounded)
+            .clamp(16, 255),
         required_block: entry.req_ntid,
         dynamic_start: dynamic_start as u32,
         dynamic_allowed: AtomicU32::new(0),
