@@ -16,6 +16,7 @@
 //! | a layer with its parameters | [`LayerNorm`], [`fast_layernorm`] |
 //! | forward and backward as functions | [`FastLayerNorm`], [`Saved`] |
 //! | arrays, copies, views | [`Tensor`], [`DType`] |
+//! | copies beside other work | [`Pinned`], [`Copying`] |
 //! | where it runs | [`Device`] |
 //! | what was wrong | [`Error`] |
 //! | a caller's own memory and stream | [`Launcher`], [`ForwardPointers`], [`BackwardPointers`] |
@@ -80,6 +81,7 @@ mod layer_norm;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod pass;
+mod pinned;
 pub mod plan;
 mod pointers;
 mod problem;
@@ -96,6 +98,7 @@ pub use functional::{FastLayerNorm, Gradients, GradientsInto, Needs, Saved};
 pub use images::{IMAGES, Image};
 pub use kernels_gpu::abi;
 pub use layer_norm::{LayerNorm, fast_layernorm};
+pub use pinned::{Copying, Pinned};
 pub use pointers::{BackwardLaunches, BackwardPointers, ForwardPointers};
 pub use problem::{MAX_COLS, Problem, Strides};
 pub use tensor::Tensor;
@@ -107,6 +110,7 @@ const _: () = {
     shared_by_threads::<Tensor>();
     shared_by_threads::<LayerNorm>();
     shared_by_threads::<Saved>();
+    shared_by_threads::<Copying<f32>>();
     shared_by_threads::<Error>();
     #[cfg(feature = "cuda")]
     shared_by_threads::<Launcher>();

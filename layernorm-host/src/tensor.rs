@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::device::cuda::PinnedBytes;
 use crate::device::{HostMemory, Kind, Storage};
 use crate::host;
 use crate::problem::{check_span, elements};
@@ -288,18 +289,54 @@ impl Tensor {
     /// [`Error::ElementCount`]; [`Error::DTypeMismatch`]; [`Error::SharedOutput`]; [`Error::Layout`]
     /// where rows lie apart; [`Error::Cuda`].
     pub fn copy_from_slice<T: Element>(&mut self, data: &[T]) -> Result<()> {
-        self.check_element::<T>("copy_from_slice's element type")?;
-        self.require_contiguous("the tensor")?;
-        if data.len() != self.len() {
-            return Err(Error::ElementCount {
-                shape: self.shape.clone(),
-                got: data.len(),
-                expected: self.len(),
-            });
-        }
+        self.check_copy::<T>(data.len())?;
         let start = self.offset * self.dtype.size();
         self.unique("the tensor")?
             .write(start, bytemuck::cast_slice(data))
+    }
+
+    /// Checks a copy of `got` elements of a type from or to this tensor.
+    pub(crate) fn check_copy<T: Element>(&self, got: usize) -> Result<()> {
+        self.check_element::<T>("the copy's element type")?;
+        self.require_contiguous("the tensor")?;
+        if got == self.len() {
+            return Ok(());
+        }
+        Err(Error::ElementCount {
+            shape: self.shape.clone(),
+            got,
+            expected: self.len(),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As for `Buffer::write_async`.
+    pub(crate) unsafe fn write_async(&mut self, from: &PinnedBytes) -> Result<()> {
+        let start = self.byte_offset();
+        match self.unique("the tensor")? {
+            Storage::Host(memory) => memory.write(start, from.bytes()),
+            // SAFETY: the caller's.
+            Storage::Cuda(buffer) => return unsafe { buffer.write_async(start, from) },
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// As for `Buffer::read_async`.
+    pub(crate) unsafe fn read_async(&self, into: &mut PinnedBytes) -> Result<()> {
+        let start = self.byte_offset();
+        match &*self.storage {
+            Storage::Host(memory) => {
+                let len = into.bytes().len();
+                into.bytes_mut()
+                    .copy_from_slice(memory.bytes_of(start, len));
+            }
+            // SAFETY: the caller's.
+            Storage::Cuda(buffer) => return unsafe { buffer.read_async(start, into) },
+        }
+        Ok(())
     }
 
     /// Sets every byte of the tensor's memory, gaps between rows included: 0xFF makes NaN in every

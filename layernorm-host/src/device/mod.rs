@@ -280,6 +280,10 @@ impl HostMemory {
         &self.bytes()[start..][..len]
     }
 
+    pub(crate) fn write(&mut self, start: usize, from: &[u8]) {
+        self.bytes_mut()[start..][..from.len()].copy_from_slice(from);
+    }
+
     fn bytes(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], HostBuffer::bytes)
     }
@@ -313,7 +317,7 @@ impl Storage {
     pub(crate) fn write(&mut self, start: usize, from: &[u8]) -> Result<()> {
         match self {
             Storage::Host(memory) => {
-                memory.bytes_mut()[start..][..from.len()].copy_from_slice(from);
+                memory.write(start, from);
                 Ok(())
             }
             Storage::Cuda(buffer) => buffer.write(start, from),

@@ -11,6 +11,9 @@ pub(crate) enum CudaDevice {}
 /// There is none.
 pub(crate) enum Buffer {}
 
+/// There is none.
+pub(crate) enum PinnedBytes {}
+
 /// Which driver a caller asks for.
 #[derive(Clone, Copy)]
 pub(crate) enum Wanted {
@@ -83,6 +86,10 @@ impl CudaDevice {
         match *self {}
     }
 
+    pub fn allocate_pinned(&self, _bytes: usize) -> Result<PinnedBytes> {
+        match *self {}
+    }
+
     pub fn forward(&self, _pass: &mut ForwardPass<'_>) -> Result<()> {
         match *self {}
     }
@@ -106,6 +113,32 @@ impl Buffer {
     }
 
     pub fn fill(&mut self, _byte: u8) -> Result<()> {
+        match *self {}
+    }
+}
+
+impl Buffer {
+    /// # Safety
+    ///
+    /// There is nothing to call it on.
+    pub unsafe fn write_async(&mut self, _start: usize, _from: &PinnedBytes) -> Result<()> {
+        match *self {}
+    }
+
+    /// # Safety
+    ///
+    /// There is nothing to call it on.
+    pub unsafe fn read_async(&self, _start: usize, _into: &mut PinnedBytes) -> Result<()> {
+        match *self {}
+    }
+}
+
+impl PinnedBytes {
+    pub fn bytes(&self) -> &[u8] {
+        match *self {}
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         match *self {}
     }
 }

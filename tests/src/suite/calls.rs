@@ -2,7 +2,8 @@
 
 use layernorm_host::file::SafetensorsFile;
 use layernorm_host::{
-    DType, Device, FastLayerNorm, GradientsInto, LayerNorm, Needs, Tensor, fast_layernorm,
+    DType, Device, Error, FastLayerNorm, GradientsInto, LayerNorm, Needs, Pinned, Tensor,
+    fast_layernorm,
 };
 
 use super::{Test, text};
@@ -14,6 +15,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("layer_over_two_dimensions", two_dimensions),
     ("a_new_layer_is_ones_and_zeros", new_layer),
     ("a_layer_saved_and_loaded", saved_and_loaded),
+    ("pinned_copies", pinned_copies),
     ("any_rank", any_rank),
     ("residual", residual),
     ("dx_over_dy", in_place),
@@ -105,6 +107,40 @@ fn saved_and_loaded(device: &Device) -> Verdict {
             same("y", &fast_layernorm(&loaded, &x).map_err(text)?, &before)?;
         }
     }
+    Ok(())
+}
+
+fn pinned_copies(device: &Device) -> Verdict {
+    let values: Vec<f32> = (0..1000).map(|i| i as f32).collect();
+    let mut memory = Pinned::<f32>::new(1000, device).map_err(text)?;
+    memory.copy_from_slice(&values);
+    let mut x = Tensor::zeros(DType::F32, &[10, 100], device).map_err(text)?;
+    let copying = x.start_write(memory).map_err(text)?;
+    // While a copy is on its way, nothing else may write there.
+    if x.copy_from_slice(&values).is_ok() {
+        return Err("a tensor was written while a copy to it was on its way".to_owned());
+    }
+    let mut memory = copying.wait().map_err(text)?;
+    if x.to_vec::<f32>().map_err(text)? != values {
+        return Err("what was written is not what was given".to_owned());
+    }
+    memory.fill(f32::NAN);
+    let (y, _) = FastLayerNorm::forward(&x, None, None, 1e-5).map_err(text)?;
+    let memory = y.start_read(memory).and_then(|copying| copying.wait());
+    let memory = memory.map_err(text)?;
+    if *memory != y.to_vec::<f32>().map_err(text)?[..] {
+        return Err("what was read is not what is there".to_owned());
+    }
+    for wrong in [
+        y.start_read(Pinned::<f32>::new(999, device).map_err(text)?),
+        x.start_write(Pinned::<f32>::new(0, device).map_err(text)?),
+    ] {
+        if !matches!(wrong, Err(Error::ElementCount { .. })) {
+            return Err("a copy of another length was started".to_owned());
+        }
+    }
+    // A copy that nobody waits for is waited for when it is dropped.
+    drop(y.start_read(memory));
     Ok(())
 }
 

@@ -4,8 +4,10 @@ use std::mem::ManuallyDrop;
 
 use cust::error::CudaError;
 use cust::memory::{CopyDestination, DeviceBuffer};
+use cust::sys;
 
 use super::CudaDevice;
+use super::context::Context;
 use crate::{Error, Result};
 
 /// Bytes of device memory. Work that still touches them is on the owning handle's stream.
@@ -49,6 +51,14 @@ impl CudaDevice {
 impl Buffer {
     pub fn device(&self) -> &CudaDevice {
         &self.device
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.device.shared.context
+    }
+
+    pub(super) fn stream(&self) -> sys::CUstream {
+        self.device.stream.as_inner()
     }
 
     /// The first byte's address; 0 for no bytes.

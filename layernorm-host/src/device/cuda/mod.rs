@@ -8,10 +8,12 @@ mod context;
 mod launch;
 mod launcher;
 mod module;
+mod pinned;
 mod run;
 
 pub(crate) use buffer::Buffer;
 pub use launcher::Launcher;
+pub(crate) use pinned::PinnedBytes;
 
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
