@@ -51,9 +51,17 @@ fn main() {
         params.extend_from_slice(&(n_cols as u32).to_le_bytes());
         params.extend_from_slice(&1e-5f32.to_le_bytes());
         params.extend_from_slice(&(1.0 / n_cols as f32).to_le_bytes());
+        assert_eq!(
+            params.len(),
+            kernel.param_bytes() as usize,
+            "the kernel's parameters are others now"
+        );
+        // The variant's own block: a warp takes a row at a time.
+        let block = kernel.max_threads();
+        let grid = n_rows.div_ceil(u64::from(block / 32)).min(132 * 64) as u32;
         let config = LaunchConfig {
-            grid: [n_rows.div_ceil(4).min(132 * 16) as u32, 1, 1],
-            block: [128, 1, 1],
+            grid: [grid, 1, 1],
+            block: [block, 1, 1],
             dynamic_shared: 0,
         };
         let mut best = Duration::MAX;

@@ -1,0 +1,11 @@
+//! Each instruction over its edge cases, against the host's arithmetic and against `half`.
+//!
+//! The expected values are computed here and not by the device's own functions: what the two have in
+//! common is PTX's definition alone. Every case runs in full warps and in a part of one.
+
+mod bench;
+mod bits;
+mod convert;
+mod float;
+mod integer;
+mod whole_warps;
