@@ -4,6 +4,7 @@ mod access;
 mod adversary;
 mod block;
 mod copies;
+mod global;
 mod lanes;
 mod launch;
 mod limits;

@@ -5,14 +5,14 @@
 //! come back: every use after free is found, not only the quick ones.
 
 mod backing;
+mod error;
 mod written;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use thiserror::Error;
-
 pub(crate) use backing::Backing;
+pub use error::MemoryError;
 pub(crate) use written::Written;
 
 /// The first device address given out.
@@ -28,69 +28,6 @@ const ALIGN: u64 = 256;
 const FREED_KEPT: usize = 4096;
 /// What fresh memory holds: a NaN as f16, bf16, f32 and f64.
 const FRESH: u8 = 0xff;
-
-/// A call on device memory that cannot be done.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum MemoryError {
-    /// No room.
-    #[error("out of memory: {bytes} bytes asked for, {free} of {total} free")]
-    OutOfMemory {
-        /// Bytes asked for.
-        bytes: u64,
-        /// Bytes free.
-        free: u64,
-        /// Bytes of the device.
-        total: u64,
-    },
-    /// An allocation of no bytes.
-    #[error("an allocation of 0 bytes")]
-    Empty,
-    /// Not inside an allocation.
-    #[error("{bytes} bytes at {address:#x} are not inside an allocation{}", near(.nearest, *.address))]
-    OutOfBounds {
-        /// The first address.
-        address: u64,
-        /// Bytes from there.
-        bytes: u64,
-        /// The allocation at or below the address, living or freed.
-        nearest: Option<AllocationInfo>,
-    },
-    /// A free of an address that is not an allocation's start.
-    #[error("{address:#x} is not the start of an allocation{}", near(.nearest, *.address))]
-    BadFree {
-        /// The address.
-        address: u64,
-        /// The allocation at or below the address, living or freed.
-        nearest: Option<AllocationInfo>,
-    },
-    /// A pattern of a size that no fill has, or an address that is not a multiple of it.
-    #[error(
-        "a fill's pattern has 1, 2 or 4 bytes and starts at a multiple of that: got {bytes} bytes at {address:#x}"
-    )]
-    BadFill {
-        /// The first address.
-        address: u64,
-        /// Bytes of the pattern.
-        bytes: usize,
-    },
-}
-
-impl MemoryError {
-    /// The number of the `CUresult` that the driver gives for it.
-    pub fn cuda_error(&self) -> u32 {
-        match self {
-            MemoryError::OutOfMemory { .. } => 2,
-            _ => 1,
-        }
-    }
-}
-
-fn near(nearest: &Option<AllocationInfo>, address: u64) -> String {
-    nearest.map_or(String::new(), |info| {
-        format!(": {}", info.describe(address))
-    })
-}
 
 /// What is known of an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -399,86 +336,4 @@ impl Memory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn memory() -> Memory {
-        Memory::new(1 << 30, 1 << 20, true)
-    }
-
-    #[test]
-    fn an_address_is_never_used_twice_and_both_free_errors_are_named() {
-        let memory = memory();
-        let first = memory.alloc(100).unwrap();
-        assert_eq!(first % 512, 256, "aligned to 256 and no more");
-        memory.free(first).unwrap();
-        let again = memory.free(first).unwrap_err();
-        assert!(
-            again
-                .to_string()
-                .contains("freed allocation 1 of 100 bytes"),
-            "{again}"
-        );
-        let second = memory.alloc(100).unwrap();
-        assert_ne!(first, second);
-        assert!(matches!(
-            memory.free(second + 4),
-            Err(MemoryError::BadFree { .. })
-        ));
-        let after = memory.read(first, &mut [0; 4]).unwrap_err();
-        assert!(
-            after.to_string().contains("byte 0 of freed allocation 1"),
-            "{after}"
-        );
-    }
-
-    #[test]
-    fn bytes_go_in_and_out_at_every_offset_and_length() {
-        let memory = memory();
-        let at = memory.alloc(64).unwrap();
-        for offset in 0..16 {
-            for length in 0..32u64 {
-                let data: Vec<u8> = (0..length as u8).map(|i| i ^ 0x5a).collect();
-                memory.fill(at, &[0xee], 64).unwrap();
-                memory.write(at + offset, &data).unwrap();
-                let mut out = vec![0; 64];
-                memory.read(at, &mut out).unwrap();
-                let (start, end) = (offset as usize, (offset + length) as usize);
-                assert_eq!(&out[start..end], data);
-                assert!(out[..start].iter().chain(&out[end..]).all(|&b| b == 0xee));
-            }
-        }
-    }
-
-    #[test]
-    fn the_last_byte_is_inside_and_the_next_is_not() {
-        let memory = memory();
-        let at = memory.alloc(10).unwrap();
-        memory.write(at + 9, &[1]).unwrap();
-        let error = memory.write(at + 9, &[1, 2]).unwrap_err();
-        assert!(matches!(error, MemoryError::OutOfBounds { bytes: 2, .. }));
-        assert!(memory.read(u64::MAX, &mut [0]).is_err());
-        assert!(memory.fill(at, &[0; 4], u64::MAX).is_err());
-        assert!(memory.fill(at + 1, &[0; 2], 1).is_err());
-    }
-
-    #[test]
-    fn fresh_memory_is_not_a_number_in_every_format() {
-        let memory = memory();
-        let at = memory.alloc(8).unwrap();
-        let mut out = [0; 8];
-        memory.read(at, &mut out).unwrap();
-        assert!(f64::from_le_bytes(out).is_nan());
-        assert!(f32::from_bits(u32::from_le_bytes([out[0], out[1], out[2], out[3]])).is_nan());
-        assert!(half::f16::from_bits(u16::from_le_bytes([out[0], out[1]])).is_nan());
-        assert!(half::bf16::from_bits(u16::from_le_bytes([out[0], out[1]])).is_nan());
-    }
-
-    #[test]
-    fn more_than_there_is_is_out_of_memory() {
-        let memory = memory();
-        assert_eq!(memory.alloc(2 << 20).unwrap_err().cuda_error(), 2);
-        assert_eq!(memory.alloc(u64::MAX).unwrap_err().cuda_error(), 2);
-        assert_eq!(memory.alloc(0), Err(MemoryError::Empty));
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::Op;
 use super::decode::{Decoder, Form};
-use super::names::{Arith, Kind, Logic, Permute, Rounding, Type};
+use super::names::{Arith, Kind, Logic, Permute, Type};
 use crate::ptx::Result;
 use crate::ptx::ast::Operand;
 
@@ -16,7 +16,6 @@ const INTEGERS: &[Type] = &[
 ];
 const BITS: &[Type] = &[Type::B16, Type::B32, Type::B64];
 const WORDS: &[Type] = &[Type::B32, Type::B64];
-const HALVES: &[Type] = &[Type::F16, Type::F16x2, Type::BF16, Type::BF16x2];
 
 impl<'a> Decoder<'a> {
     /// Decodes the instruction if it is of this group.
@@ -90,7 +89,13 @@ impl<'a> Decoder<'a> {
     }
 
     /// d and its sources, all of the given types.
-    fn finish(&mut self, form: &Form<'_, '_>, op: Arith, to: Type, from: &[Type]) -> Result<()> {
+    pub(super) fn finish(
+        &mut self,
+        form: &Form<'_, '_>,
+        op: Arith,
+        to: Type,
+        from: &[Type],
+    ) -> Result<()> {
         let [target, sources @ ..] = form.operands else {
             return form.fail(format!("`{}` without operands", form.opcode));
         };
@@ -121,33 +126,6 @@ impl<'a> Decoder<'a> {
         let ty = form.ty()?;
         form.typed(types.contains(&ty), ty)?;
         self.finish(form, Arith::plain(kind, ty), ty, &[ty; 3][..sources])
-    }
-
-    /// The modifiers that f32, f64 and the 16-bit floats share.
-    fn float(
-        &mut self,
-        form: &mut Form<'_, 'a>,
-        kind: Kind,
-        ty: Type,
-        needs_rounding: bool,
-    ) -> Result<Arith> {
-        let mut op = Arith::plain(kind, ty);
-        let rounding = form.rounding();
-        if needs_rounding && rounding.is_none() {
-            return form.fail(format!("`{}` needs a rounding", form.opcode));
-        }
-        op.rounding = rounding.unwrap_or(Rounding::Nearest);
-        if op.rounding != Rounding::Nearest && ty != Type::F32 {
-            return form.fail(format!(
-                "`{}`: that rounding is only supported for F32",
-                form.opcode
-            ));
-        }
-        if ty != Type::F64 && !matches!(ty, Type::BF16 | Type::BF16x2) {
-            op.ftz = form.take("ftz");
-            op.sat = form.take("sat");
-        }
-        Ok(op)
     }
 
     fn add(&mut self, form: &mut Form<'_, 'a>, kind: Kind) -> Result<()> {
@@ -224,14 +202,6 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    fn fma(&mut self, form: &mut Form<'_, 'a>) -> Result<()> {
-        let ty = form.ty()?;
-        form.typed(ty.is_float(), ty)?;
-        let mut op = self.float(form, Kind::Fma, ty, true)?;
-        op.relu = HALVES.contains(&ty) && form.take("relu");
-        self.finish(form, op, ty, &[ty; 3])
-    }
-
     fn div(&mut self, form: &mut Form<'_, 'a>) -> Result<()> {
         let ty = form.ty()?;
         if !ty.is_float() {
@@ -269,59 +239,6 @@ impl<'a> Decoder<'a> {
         } else {
             form.typed(INTEGERS.contains(&ty) && ty.is_signed(), ty)?;
         }
-        self.finish(form, op, ty, &[ty])
-    }
-
-    fn root(&mut self, head: &str, form: &mut Form<'_, 'a>) -> Result<()> {
-        let ty = form.ty()?;
-        form.typed(matches!(ty, Type::F32 | Type::F64), ty)?;
-        let approx = form.take("approx");
-        let exact = match head {
-            "sqrt" => Kind::Sqrt,
-            "rcp" => Kind::Rcp,
-            _ => Kind::Rsqrt,
-        };
-        let op = match (head, approx, ty) {
-            ("rsqrt", true, Type::F32) => Arith {
-                ftz: form.take("ftz"),
-                ..Arith::plain(Kind::Rsqrt, ty)
-            },
-            ("rsqrt", true, Type::F64) if !form.take("ftz") => Arith::plain(Kind::Rsqrt, ty),
-            ("sqrt", true, Type::F32) => Arith {
-                ftz: form.take("ftz"),
-                ..Arith::plain(Kind::SqrtApprox, ty)
-            },
-            ("rcp", true, Type::F32) => Arith {
-                ftz: form.take("ftz"),
-                ..Arith::plain(Kind::RcpApprox, ty)
-            },
-            ("sqrt" | "rcp", false, _) => {
-                let op = self.float(form, exact, ty, true)?;
-                if op.sat {
-                    return form.fail(format!("`{}` has no .sat", form.opcode));
-                }
-                op
-            }
-            _ => return form.fail(format!("`{}` is not supported", form.opcode)),
-        };
-        self.finish(form, op, ty, &[ty])
-    }
-
-    fn transcendental(&mut self, head: &str, form: &mut Form<'_, 'a>) -> Result<()> {
-        let ty = form.ty()?;
-        form.typed(ty == Type::F32, ty)?;
-        let kind = match head {
-            "ex2" => Kind::Ex2,
-            "lg2" => Kind::Lg2,
-            "sin" => Kind::Sin,
-            "cos" => Kind::Cos,
-            _ => Kind::Tanh,
-        };
-        if !form.take("approx") {
-            return form.fail(format!("`{}` needs .approx", form.opcode));
-        }
-        let mut op = Arith::plain(kind, ty);
-        op.ftz = kind != Kind::Tanh && form.take("ftz");
         self.finish(form, op, ty, &[ty])
     }
 

@@ -6,12 +6,14 @@
 //! that an instruction has nothing but slots for operands. Branches know where their lanes meet again.
 
 mod arith;
+mod atomic;
 mod cfg;
 mod control;
 mod convert;
 mod copies;
 mod decode;
 mod fast;
+mod float;
 mod live;
 mod memory;
 mod names;

@@ -243,7 +243,7 @@ impl<'a> Parser<'_, 'a> {
             let align = align.unwrap_or(bytes);
             let offset = end.next_multiple_of(align);
             // What sm_70 and later allow from PTX 8.1 on; 4352 before.
-            if size > 32764 - offset.min(32764) {
+            if offset > 32764 || size > 32764 - offset {
                 return self.fail("the parameters have more than 32764 bytes");
             }
             end = offset + size;

@@ -9,6 +9,7 @@ mod directive;
 mod lexer;
 mod number;
 mod parser;
+mod scope;
 
 pub(crate) use parser::parse;
 
