@@ -32,7 +32,18 @@ use crate::{DType, Error, Result, Tensor};
 pub struct FastLayerNorm;
 
 /// What a backward pass needs of its forward pass: x, weight, mean and rstd. It shares x's and
-/// weight's memory, and backward consumes it: it cannot be used twice.
+/// weight's memory, and backward consumes it, so that it cannot be used twice:
+///
+/// ```compile_fail,E0382
+/// # use layernorm_host::{DType, Device, FastLayerNorm, Tensor};
+/// # let x = Tensor::zeros(DType::F32, &[2, 2], &Device::cpu())?;
+/// let (y, saved) = FastLayerNorm::forward(&x, None, None, 1e-5)?;
+/// FastLayerNorm::backward(saved, &y)?;
+/// FastLayerNorm::backward(saved, &y)?; // use of moved value
+/// # Ok::<(), layernorm_host::Error>(())
+/// ```
+///
+/// While it lives, x and weight cannot be outputs: what backward needs stays as it was.
 #[derive(Debug)]
 pub struct Saved {
     x: Tensor,
