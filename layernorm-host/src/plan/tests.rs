@@ -1,0 +1,217 @@
+//! Every choice of a plan, for devices that are plain numbers.
+
+use super::*;
+
+const H200: Limits = Limits {
+    max_grid: i32::MAX as u32,
+    max_block: 1024,
+    sm_count: 132,
+    max_shared: 227 << 10,
+};
+
+fn problem(n_rows: usize, n_cols: usize, dtype: DType) -> Problem {
+    Problem::new(n_rows, n_cols, dtype, dtype, 1e-5).unwrap()
+}
+
+fn forward_args(problem: &Problem) -> ForwardArgs {
+    ForwardArgs {
+        x: 0x1000,
+        y: 0x2000,
+        x_stride: problem.strides().x as u64,
+        y_stride: problem.strides().y as u64,
+        ..Default::default()
+    }
+}
+
+fn backward_args(problem: &Problem) -> BackwardArgs {
+    BackwardArgs {
+        x: 0x1000,
+        dy: 0x2000,
+        dx: 0x3000,
+        x_stride: problem.strides().x as u64,
+        dy_stride: problem.strides().dy as u64,
+        dx_stride: problem.strides().dx as u64,
+        ..Default::default()
+    }
+}
+
+fn is_narrow(launch: &Launch) -> bool {
+    matches!(launch.entry.variant(), Some(Variant::Narrow { .. }))
+}
+
+fn planned(problem: &Problem, args: &ForwardArgs) -> Launch {
+    forward(problem, args, &H200).unwrap().unwrap()
+}
+
+#[test]
+fn a_row_goes_to_the_first_tile_it_fits() {
+    for (pass, dtype) in passes_and_dtypes() {
+        let mut shorter = 0;
+        for tile in pass.tiles(dtype) {
+            for vectors in [shorter + 1, tile.max_vectors()] {
+                let n_cols = vectors as usize * VECTOR_BYTES as usize / dtype.size();
+                let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &H200);
+                let (lanes, vecs) = (tile.lanes, tile.vecs);
+                let chosen = kernel.entry.variant();
+                assert_eq!(chosen, Some(Variant::Rows { lanes, vecs }), "{n_cols}");
+            }
+            shorter = tile.max_vectors();
+        }
+    }
+}
+
+#[test]
+fn a_row_longer_than_the_tiles_goes_to_shared_memory_while_it_fits() {
+    let chosen = |n_cols, dtype| {
+        let problem = problem(5, n_cols, dtype);
+        let kernel = RowsKernel::choose(Pass::Forward, &problem, true, &H200);
+        assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= H200.max_shared);
+        kernel.entry.variant().unwrap()
+    };
+    assert_eq!(chosen(32_768, DType::BF16), Variant::Shared { stages: 2 });
+    assert_eq!(chosen(65_536, DType::BF16), Variant::Shared { stages: 1 });
+    assert_eq!(chosen(32_768, DType::F32), Variant::Shared { stages: 1 });
+    assert_eq!(chosen(131_072, DType::BF16), Variant::Any);
+}
+
+#[test]
+fn a_ragged_row_goes_to_a_narrow_tile_or_to_any() {
+    let chosen = |pass, n_cols| {
+        RowsKernel::choose(pass, &problem(5, n_cols, DType::F16), true, &H200)
+            .entry
+            .variant()
+            .unwrap()
+    };
+    for n_cols in [1, 7, 129, 1023, 4095] {
+        let variant = chosen(Pass::Forward, n_cols);
+        assert!(matches!(variant, Variant::Narrow { .. }), "{n_cols}");
+    }
+    assert_eq!(chosen(Pass::Forward, 4099), Variant::Any);
+    assert_eq!(chosen(Pass::Backward, 7), Variant::Any);
+}
+
+#[test]
+fn tiles_are_sorted_and_sound() {
+    for (pass, dtype) in passes_and_dtypes() {
+        for tiles in [pass.tiles(dtype), pass.narrow_tiles()] {
+            assert!(tiles.is_sorted_by(|a, b| a.max_vectors() < b.max_vectors()));
+            for tile in tiles {
+                assert!(tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0);
+                assert!(tile.lanes <= 32 || tile.lanes == tile.block);
+                assert!(tile.stages == 0 || tile.blocks_per_sm > 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_device_with_little_shared_memory_gets_kernels_that_fit_it() {
+    let t4 = Limits {
+        max_shared: 64 << 10,
+        ..H200
+    };
+    for (pass, dtype) in passes_and_dtypes() {
+        for n_cols in [64, 512, 4096, 8192, 65_536] {
+            let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &t4);
+            assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= t4.max_shared);
+        }
+    }
+}
+
+fn passes_and_dtypes() -> impl Iterator<Item = (Pass, DType)> {
+    let passes = [Pass::Forward, Pass::Backward];
+    passes
+        .into_iter()
+        .flat_map(|pass| DType::ALL.map(|dtype| (pass, dtype)))
+}
+
+#[test]
+fn whatever_is_not_a_multiple_of_16_bytes_goes_element_by_element() {
+    let aligned = problem(5, 384, DType::F16);
+    let args = forward_args(&aligned);
+    assert!(!is_narrow(&planned(&aligned, &args)));
+    for args in [
+        ForwardArgs { x: 0x1002, ..args },
+        ForwardArgs { y: 0x2008, ..args },
+        ForwardArgs { weight: 4, ..args },
+        ForwardArgs { bias: 4, ..args },
+        ForwardArgs {
+            residual: 4,
+            ..args
+        },
+        ForwardArgs { sum: 4, ..args },
+        ForwardArgs {
+            x_stride: 388,
+            ..args
+        },
+        ForwardArgs {
+            y_stride: 385,
+            ..args
+        },
+    ] {
+        assert!(is_narrow(&planned(&aligned, &args)), "{args:?}");
+    }
+    let ragged = problem(5, 1023, DType::F32);
+    assert!(is_narrow(&planned(&ragged, &forward_args(&ragged))));
+}
+
+#[test]
+fn the_kernel_does_not_depend_on_the_number_of_rows() {
+    for n_cols in [1, 31, 384, 1000, 4096, 100_000] {
+        let few = problem(1, n_cols, DType::BF16);
+        let many = problem(1_000_000, n_cols, DType::BF16);
+        assert_eq!(
+            planned(&few, &forward_args(&few)).entry,
+            planned(&many, &forward_args(&many)).entry
+        );
+        let [few, many] = [few, many].map(|problem| {
+            let plan = backward(&problem, &backward_args(&problem), &H200).unwrap();
+            plan.rows.unwrap().entry
+        });
+        assert_eq!(few, many);
+    }
+}
+
+#[test]
+fn no_rows_launch_no_rows_kernel() {
+    let empty = problem(0, 384, DType::F32);
+    assert_eq!(forward(&empty, &forward_args(&empty), &H200).unwrap(), None);
+    let plan = backward(&empty, &backward_args(&empty), &H200).unwrap();
+    assert_eq!((plan.rows, plan.n_partials), (None, 0));
+    assert_eq!(plan.reduce.grid, 384u32.div_ceil(REDUCE_COLS));
+    assert_eq!(workspace_bytes(&empty, &H200), 0);
+}
+
+#[test]
+fn the_grid_stays_within_the_device() {
+    let wide = problem(1 << 37, 1, DType::F16);
+    assert_eq!(planned(&wide, &forward_args(&wide)).grid, H200.max_grid);
+    let small = Limits {
+        max_block: 16,
+        ..H200
+    };
+    let row = problem(1, 384, DType::F32);
+    assert!(matches!(
+        forward(&row, &forward_args(&row), &small),
+        Err(Error::Limit { max: 16, .. })
+    ));
+}
+
+#[test]
+fn partials_fit_the_workspace() {
+    for dtype in DType::ALL {
+        for n_rows in [1, 2, 37, 100_000] {
+            for n_cols in [1, 31, 384, 1000, 4096, 65_536, 20_000_000] {
+                let problem = problem(n_rows, n_cols, dtype);
+                let bytes = workspace_bytes(&problem, &H200);
+                assert!(bytes <= MAX_WORKSPACE_BYTES.max(n_cols * 8), "{n_cols}");
+                let aligned = backward_args(&problem);
+                for args in [aligned, BackwardArgs { dy: 2, ..aligned }] {
+                    let plan = backward(&problem, &args, &H200).unwrap();
+                    assert!(plan.n_partials >= 1 && plan.n_partials as usize <= n_rows);
+                    assert!(plan.n_partials as usize * n_cols * 8 <= bytes);
+                }
+            }
+        }
+    }
+}
