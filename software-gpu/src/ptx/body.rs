@@ -61,10 +61,6 @@ impl<'a> Parser<'_, 'a> {
                 self.next();
                 body.close()
             }
-            Some(Token::Mark(b';')) => {
-                self.next();
-                Ok(())
-            }
             Some(Token::Mark(b'@')) => {
                 self.next();
                 let negated = self.take(b'!');

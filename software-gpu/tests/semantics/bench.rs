@@ -62,14 +62,15 @@ pub fn run(instruction: &str, bits: [u32; 4], cases: &[Case]) -> Vec<u64> {
         64 => "\tmov.b64 %v, %lD;\n".to_string(),
         bits => format!("\tcvt.u64.u{bits} %v, %{prefix}D;\n"),
     };
+    let end = if text.ends_with('}') { "" } else { ";" };
     let ptx = format!(
-        ".version 8.0\n.target sm_80\n.address_size 64\n\
+        ".version 8.0\n.target sm_90\n.address_size 64\n\
          .visible .entry k(.param .u64 cases, .param .u64 out, .param .u32 count)\n{{\n{body}\
          \t.reg .pred %over;\n\t.reg .b32 %i, %n;\n\t.reg .b64 %at, %to, %by, %v;\n\
          \tmov.u32 %i, %tid.x;\n\tmov.u32 %n, %ctaid.x;\n\tmad.lo.u32 %i, %n, 128, %i;\n\
          \tld.param.u32 %n, [count];\n\tsetp.ge.u32 %over, %i, %n;\n\t@%over ret;\n\
          \tld.param.u64 %at, [cases];\n\tmul.wide.u32 %by, %i, 24;\n\tadd.s64 %at, %at, %by;\n\
-         {loads}\t{text};\n{store}\
+         {loads}\t{text}{end}\n{store}\
          \tld.param.u64 %to, [out];\n\tmul.wide.u32 %by, %i, 8;\n\tadd.s64 %to, %to, %by;\n\
          \tst.global.u64 [%to], %v;\n\tret;\n}}\n"
     );

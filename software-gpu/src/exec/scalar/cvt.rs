@@ -159,6 +159,16 @@ fn float_to_float(op: Arith, to: Type, from: Type, integer: bool, a: u64) -> u64
             _ => {}
         }
     }
+    if !op.sat && !integer && to == Type::F32 {
+        // The payload of a NaN is cut, where others are replaced.
+        match from {
+            Type::BF16 => return a << 16 & 0xffff_ffff,
+            Type::F64 if f64::from_bits(a).is_nan() => {
+                return a >> 32 & 0x8000_0000 | 0x7fc0_0000 | a >> 29 & 0x003f_ffff;
+            }
+            _ => {}
+        }
+    }
     let mut x = read(op, from, a);
     if integer {
         x = whole(op.rounding, x);

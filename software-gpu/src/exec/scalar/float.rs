@@ -53,7 +53,7 @@ pub(super) fn f32_op(op: Arith, a: u32, b: u32, c: u32) -> u32 {
         Kind::Tanh => f64::from(x).tanh() as f32,
         Kind::Min => return lesser(op, x, y),
         Kind::Max => return greater(op, x, y),
-        // The sign alone, of NaNs too.
+        Kind::Abs | Kind::Neg if x.is_nan() => return NAN32,
         Kind::Abs => return x.to_bits() & 0x7fff_ffff,
         Kind::Neg => return x.to_bits() ^ 0x8000_0000,
         // PTX: the sign of a on the magnitude of b.
@@ -108,7 +108,8 @@ fn holds(test: Test, x: f64, subnormal: bool) -> bool {
         Test::Infinite => x.is_infinite(),
         Test::Number => !x.is_nan(),
         Test::NotANumber => x.is_nan(),
-        Test::Normal => x.is_finite() && x != 0.0 && !subnormal,
+        // PTX counts zeros among the normal numbers.
+        Test::Normal => x.is_finite() && !subnormal,
         Test::Subnormal => subnormal,
     }
 }
@@ -213,6 +214,8 @@ pub(super) fn f64_op(op: Arith, a: u64, b: u64, c: u64) -> u64 {
         Kind::Min => x.min(y),
         Kind::Max => x.max(y),
         Kind::Abs => return a & (u64::MAX >> 1),
+        // A NaN keeps its sign, as on the device.
+        Kind::Neg if x.is_nan() => return a,
         Kind::Neg => return a ^ (1 << 63),
         Kind::Copysign => return (a & (1 << 63)) | (b & (u64::MAX >> 1)),
         Kind::Testp(test) => return u64::from(holds(test, x, x.is_subnormal())),

@@ -109,6 +109,7 @@ pub(super) fn scalar(op: Arith, a: u64, b: u64, c: u64) -> u64 {
     let ty = op.ty;
     let (a, b, c) = (a as u16, b as u16, c as u16);
     match op.kind {
+        Kind::Abs | Kind::Neg if widen(ty, a).is_nan() => return 0x7fff,
         Kind::Abs => return u64::from(a & 0x7fff),
         Kind::Neg => return u64::from(a ^ 0x8000),
         _ => {}
