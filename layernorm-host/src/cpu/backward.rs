@@ -13,8 +13,9 @@ use crate::host;
 use crate::pass::BackwardPass;
 use crate::{DType, Result, Tensor};
 
-/// Rows that share one trip of dweight and dbias through the registers.
-const GROUP: usize = 4;
+/// Rows that share one trip of dweight and dbias through the registers. More would fall on one another's places
+/// in the nearest cache, where rows of 4 KiB all begin alike.
+const GROUP: usize = 2;
 
 /// Chunks that a large problem is cut into: enough for many threads, few enough that their partial sums are
 /// small beside x.
