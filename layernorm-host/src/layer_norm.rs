@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::Path;
 
 use crate::file::{SafetensorsFile, SafetensorsWriter};
-use crate::functional::{self, Saved};
+use crate::functional;
 use crate::problem::elements;
-use crate::{DType, Device, Error, Result, Tensor};
+use crate::{DType, Device, Error, Result, Saved, Tensor};
 
 /// LayerNorm with its parameters, the twin of `torch.nn.LayerNorm`.
 ///

@@ -85,6 +85,7 @@ mod pinned;
 pub mod plan;
 mod pointers;
 mod problem;
+mod saved;
 mod tensor;
 mod trace;
 
@@ -94,13 +95,14 @@ pub use device::cuda::Launcher;
 pub use dtype::{DType, Element};
 pub use entry::{Entry, Pass, Variant};
 pub use error::{CudaCode, Error, Result};
-pub use functional::{FastLayerNorm, Gradients, GradientsInto, Needs, Saved};
+pub use functional::{FastLayerNorm, Gradients, GradientsInto, Needs};
 pub use images::{IMAGES, Image};
 pub use kernels_gpu::abi;
 pub use layer_norm::{LayerNorm, fast_layernorm};
 pub use pinned::{Copying, Pinned};
 pub use pointers::{BackwardLaunches, BackwardPointers, ForwardPointers};
 pub use problem::{MAX_COLS, Problem, Strides};
+pub use saved::Saved;
 pub use tensor::Tensor;
 
 // Handles and tensors may go to other threads and be shared by them.

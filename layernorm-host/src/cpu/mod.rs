@@ -6,6 +6,7 @@
 
 mod backward;
 mod forward;
+mod gradients;
 mod lanes;
 
 use half::{bf16, f16};
