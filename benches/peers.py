@@ -82,14 +82,16 @@ class Ours:
         numbers = [u64(n_rows), u64(n_cols), u64(n_cols), u32(n_cols), f32(EPS), f32(1 / n_cols)]
         self.launch(plan[0], [x, null, weight, bias, y, null, mean, rstd, *numbers])
 
-    def backward(self, plan, dy, x, weight, mean, rstd, dx, partials, dweight, dbias):
+    def backward(self, plan, dy, x, weight, mean, rstd, dx, partials, dweight, dbias, row_sums):
         n_rows, n_cols = x.shape
+        *kernels, reduce = plan[1:]
         u64, u32, f32, null = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_float, ctypes.c_void_p(0)
         strides = [u64(n_cols)] * 3
-        numbers = [u64(n_rows), *strides, u32(n_cols), f32(1 / n_cols)]
-        self.launch(plan[1], [dy, x, weight, mean, rstd, null, dx, partials[0], partials[1], *numbers])
-        numbers = [u32(plan[1]["grid"][0]), u32(n_cols), u32(0)]
-        self.launch(plan[2], [partials[0], partials[1], dweight, dbias, *numbers])
+        numbers = [u64(n_rows), *strides, u32(n_cols), f32(1 / n_cols), row_sums]
+        for kernel in kernels:
+            self.launch(kernel, [dy, x, weight, mean, rstd, null, dx, partials[0], partials[1], *numbers])
+        numbers = [u32(partials.shape[1]), u32(n_cols), u32(0)]
+        self.launch(reduce, [partials[0], partials[1], dweight, dbias, *numbers])
 
 
 def load_liger():
@@ -192,7 +194,9 @@ def measure(ours, peers, name, n_rows, n_cols, passes):
     y64.backward(dy[0].double())
     expected = {"forward": y64.detach(), "backward": x64.grad}
     expected_dweight = w64.grad
-    partials = torch.empty(2, plan[1]["grid"][0], n_cols, device="cuda")
+    by_columns = "columns" in plan[-2]["entry"]
+    partials = torch.empty(2, plan[-2]["grid"][1 if by_columns else 0], n_cols, device="cuda")
+    row_sums = torch.empty(n_rows, 2, device="cuda")
     dweight, dbias = (torch.full((n_cols,), math.nan, device="cuda", dtype=dtype) for _ in range(2))
 
     def layer_norm(t):
@@ -235,7 +239,7 @@ def measure(ours, peers, name, n_rows, n_cols, passes):
         return y[i]
 
     def our_backward(i):
-        ours.backward(plan, dy[i], x[i], weight, mean, rstd, y[i], partials, dweight, dbias)
+        ours.backward(plan, dy[i], x[i], weight, mean, rstd, y[i], partials, dweight, dbias, row_sums)
         return y[i], dweight
 
     results = []

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | pass | `forward`, `backward` |
 //! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first) |
-//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `narrow_<lanes>x<vecs>` (one element an access), `shared_<stages>` (a row in shared memory, forward alone), `any` |
+//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `narrow_<lanes>x<vecs>` (one element an access), `shared_<stages>` (a row in shared memory, forward alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `any` |
 //!
 //! The second kernel of the backward pass is `layernorm_reduce_<weight>`, with weight one of `f32`,
 //! `f16`, `bf16`.
@@ -148,6 +148,18 @@ pub const fn find_tile(tiles: &[RowTile], lanes: u32, vecs: u32) -> RowTile {
 /// dynamic shared memory.
 pub const STATIC_SHARED_BYTES: u32 = 9 << 10;
 
+/// Threads in a block of the backward pass's `sums` kernels: a row each.
+pub const SUMS_BLOCK: u32 = 256;
+
+/// Threads in a block of the backward pass's `columns` kernels, which has a part of the columns: the grid's
+/// first dimension goes over those parts, its second over the rows of partials.
+pub const COLUMNS_BLOCK: u32 = 128;
+
+/// Vectors that a thread of a `columns` kernel has: of 16 bytes, or of one element if narrow.
+pub const fn columns_vecs(narrow: bool) -> u32 {
+    if narrow { 4 } else { 1 }
+}
+
 /// Threads in a block of the `any` variants: one row at a time, strided over the block.
 pub const ANY_BLOCK: u32 = 256;
 
@@ -215,7 +227,7 @@ arguments! {
     /// Parameters of a `layernorm_backward_*` kernel. Addresses are of device memory, 0 where absent.
     ///
     /// Block b of the grid writes row b of the partials: the sums of dy * xhat and of dy over its rows.
-    BackwardArgs, 15 {
+    BackwardArgs, 16 {
         /// `[n_rows, n_cols]`, x's dtype.
         dy: u64,
         /// `[n_rows, n_cols]`, x's dtype: what the forward pass normalised.
@@ -246,6 +258,8 @@ arguments! {
         n_cols: u32,
         /// 1 / n_cols, rounded to f32.
         inv_n: f32,
+        /// `[n_rows, 2]`, f32: what a `sums` kernel writes and a `columns` kernel reads; others ignore it.
+        row_sums: u64,
     }
 }
 

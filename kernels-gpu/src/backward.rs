@@ -31,6 +31,7 @@ pub struct Backward<T, W> {
     pub dx_stride: u64,
     pub n_cols: u32,
     pub inv_n: f32,
+    pub row_sums: *mut f32,
 }
 
 impl<T, W> Backward<T, W> {

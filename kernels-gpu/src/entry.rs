@@ -4,11 +4,13 @@ use cuda_std::prelude::*;
 use half::{bf16, f16};
 
 use crate::abi::{
-    ANY_BLOCK, BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32, FORWARD_NARROW_TILES,
-    FORWARD_TILES, REDUCE_BLOCK, RowTile, SHARED_BLOCK, find_tile,
+    ANY_BLOCK, BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32, COLUMNS_BLOCK,
+    FORWARD_NARROW_TILES, FORWARD_TILES, REDUCE_BLOCK, RowTile, SHARED_BLOCK, SUMS_BLOCK,
+    columns_vecs, find_tile,
 };
 use crate::any::{backward_any, forward_any};
 use crate::backward::{Backward, backward_rows};
+use crate::columns::{backward_columns, backward_sums};
 use crate::forward::{Forward, forward_rows, forward_staged};
 use crate::partials::{Reduce, reduce_partials};
 use crate::shared_row::forward_shared;
@@ -86,6 +88,7 @@ macro_rules! backward {
                 dx_stride: u64,
                 n_cols: u32,
                 inv_n: f32,
+                row_sums: *mut f32,
             ) {
                 // SAFETY: the host launches it as `abi::BackwardArgs` says, in blocks of this size.
                 unsafe {
@@ -105,6 +108,7 @@ macro_rules! backward {
                         dx_stride,
                         n_cols,
                         inv_n,
+                        row_sums,
                     })
                 }
             }
@@ -123,6 +127,10 @@ macro_rules! kernels {
         forward!($x, $w, "shared_1", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 1>);
         forward!($x, $w, "any", ANY_BLOCK, 0, forward_any::<$x, $w>);
         backward_tiles!($x $w $e $table: $($backward)*);
+        backward!($x, $w, "sums", SUMS_BLOCK, 0, backward_sums::<$x, $w, $e>);
+        backward!($x, $w, "sums_narrow", SUMS_BLOCK, 0, backward_sums::<$x, $w, 1>);
+        backward!($x, $w, "columns", COLUMNS_BLOCK, 3, backward_columns::<$x, $w, $e, { columns_vecs(false) as usize }>);
+        backward!($x, $w, "columns_narrow", COLUMNS_BLOCK, 0, backward_columns::<$x, $w, 1, { columns_vecs(true) as usize }>);
         backward!($x, $w, "any", ANY_BLOCK, 0, backward_any::<$x, $w>);
     };
 }

@@ -7,6 +7,7 @@
 //! | entry points | `entry` |
 //! | the formula, with a row in registers | `forward`, `backward` |
 //! | forward, with a row in shared memory | `shared_row` |
+//! | backward, for long rows, in two kernels | `columns` |
 //! | dweight and dbias over blocks | `partials` |
 //! | both passes for rows of any length | `any` |
 //! | which thread has what | `place` |
@@ -27,6 +28,7 @@ pub mod abi;
 mod access;
 mod any;
 mod backward;
+mod columns;
 mod convert;
 mod entry;
 mod forward;

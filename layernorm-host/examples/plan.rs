@@ -39,7 +39,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         };
         let plan = plan::backward(&problem, &backward, &limits)?;
         let forward = plan::forward(&problem, &forward, &limits)?;
-        for launch in [forward, plan.rows, Some(plan.reduce)]
+        for launch in [forward, plan.sums, plan.rows, Some(plan.reduce)]
             .into_iter()
             .flatten()
         {

@@ -81,8 +81,13 @@ impl Pass {
             vecs: tile.vecs,
         });
         let mut variants: Vec<Variant> = rows.chain(narrow).collect();
-        if self == Pass::Forward {
-            variants.extend([2, 1].map(|stages| Variant::Shared { stages }));
+        match self {
+            Pass::Forward => variants.extend([2, 1].map(|stages| Variant::Shared { stages })),
+            Pass::Backward => {
+                for narrow in [false, true] {
+                    variants.extend([Variant::Sums { narrow }, Variant::Columns { narrow }]);
+                }
+            }
         }
         variants.push(Variant::Any);
         variants
@@ -110,6 +115,16 @@ pub enum Variant {
     Shared {
         /// 2: the next row is on its way while one is computed. 1: it is not.
         stages: u32,
+    },
+    /// Sums of each row that `Columns` needs; the backward pass alone.
+    Sums {
+        /// One element an access, instead of 16 bytes.
+        narrow: bool,
+    },
+    /// Part of the columns of many rows; the backward pass alone.
+    Columns {
+        /// One element an access, instead of 16 bytes.
+        narrow: bool,
     },
     /// Any row, element by element.
     Any,
@@ -170,6 +185,10 @@ impl fmt::Display for Variant {
             Variant::Rows { lanes, vecs } => write!(f, "rows_{lanes}x{vecs}"),
             Variant::Narrow { lanes, vecs } => write!(f, "narrow_{lanes}x{vecs}"),
             Variant::Shared { stages } => write!(f, "shared_{stages}"),
+            Variant::Sums { narrow: false } => f.write_str("sums"),
+            Variant::Sums { narrow: true } => f.write_str("sums_narrow"),
+            Variant::Columns { narrow: false } => f.write_str("columns"),
+            Variant::Columns { narrow: true } => f.write_str("columns_narrow"),
             Variant::Any => f.write_str("any"),
         }
     }

@@ -6,14 +6,15 @@
 //! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first tile of `kernels_gpu::abi` that it fits |
 //! | as above, forward, longer than any tile, and the row fits shared memory twice, or once | `shared_2`, `shared_1` |
 //! | not so aligned, forward, and the row fits a narrow tile | `narrow`: the first that it fits |
+//! | none of these, backward, and longer than 4096 columns | `sums`, then `columns`; not so aligned: `sums_narrow`, `columns_narrow` |
 //! | any other | `any` |
 //!
 //! The choice never looks at `n_rows`: a row's y and dx are the same bits whatever comes with it. (It has
 //! to above 2^31 blocks, which only rows of a few columns can reach.)
 
 use kernels_gpu::abi::{
-    ANY_BLOCK, BackwardArgs, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS, RowTile, SHARED_BLOCK,
-    STATIC_SHARED_BYTES, VECTOR_BYTES,
+    ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS, RowTile,
+    SHARED_BLOCK, STATIC_SHARED_BYTES, SUMS_BLOCK, VECTOR_BYTES, columns_vecs,
 };
 
 use crate::{DType, Entry, Error, Pass, Problem, Result, Variant};
@@ -25,6 +26,17 @@ pub const MAX_WORKSPACE_BYTES: usize = 64 << 20;
 /// Blocks of the backward pass's `any` kernel on a multiprocessor: enough to hide the latency of memory,
 /// and a bound on the partials.
 const ANY_BLOCKS_PER_SM: u32 = 4;
+
+/// Longest row that the backward pass's `any` kernel takes. Above it two floats a row, which the kernels by
+/// columns need, are next to nothing.
+const MAX_ANY_BACKWARD_COLS: usize = 4096;
+
+/// Blocks of a `columns` kernel on a multiprocessor: all in work at once, since those of a second round would
+/// have it to themselves.
+const COLUMNS_BLOCKS_PER_SM: u32 = 3;
+
+/// Blocks of a `sums` kernel on a multiprocessor.
+const SUMS_BLOCKS_PER_SM: u32 = 8;
 
 /// What a device allows, as plain numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +58,8 @@ pub struct Launch {
     pub entry: Entry,
     /// Blocks in the grid's first dimension.
     pub grid: u32,
-    /// Blocks in its second: 2 for the sum over the partials (dweight, dbias), else 1.
+    /// Blocks in its second: 2 for the sum over the partials (dweight, dbias), rows of partials for a
+    /// `columns` kernel, else 1.
     pub grid_y: u32,
     /// Threads in a block.
     pub block: u32,
@@ -57,11 +70,14 @@ pub struct Launch {
 /// The launches of a backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackwardPlan {
+    /// The sums of each row that `rows` needs for dx, where it is a `columns` kernel.
+    pub sums: Option<Launch>,
     /// dx and the partials; `None` without rows.
     pub rows: Option<Launch>,
     /// The sum over the partials, which also writes the zero gradients of no rows.
     pub reduce: Launch,
-    /// Rows of each of the two arrays of partials: the grid of `rows`.
+    /// Rows of each of the two arrays of partials: the grid of `rows`, or for a `columns` kernel its second
+    /// dimension.
     pub n_partials: u32,
 }
 
@@ -120,15 +136,21 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
         block: REDUCE_BLOCK,
         shared_bytes: 0,
     };
+    let n_partials = rows.map_or(0, |launch| match kernel.column_parts {
+        Some(_) => launch.grid_y,
+        None => launch.grid,
+    });
     Ok(BackwardPlan {
-        n_partials: rows.map_or(0, |launch| launch.grid),
+        sums: kernel.sums(problem, limits)?,
+        n_partials,
         rows,
         reduce: check(reduce, limits)?,
     })
 }
 
 /// Bytes of workspace that a backward pass needs on a device with these limits, wherever its operands
-/// lie: two arrays `[n_partials, n_cols]` of f32, for dweight and for dbias.
+/// lie: two arrays `[n_partials, n_cols]` of f32, for dweight and for dbias, and
+/// [`row_sums_bytes`].
 pub fn workspace_bytes(problem: &Problem, limits: &Limits) -> usize {
     let n_partials = [true, false]
         .map(|aligned| {
@@ -139,19 +161,38 @@ pub fn workspace_bytes(problem: &Problem, limits: &Limits) -> usize {
         .into_iter()
         .max()
         .unwrap_or(0);
-    n_partials as usize * partial_row_bytes(problem)
+    n_partials as usize * partial_row_bytes(problem) + row_sums_bytes(problem, limits)
+}
+
+/// Bytes of workspace that a backward pass for dx alone needs: `[n_rows, 2]` of f32 where its rows go by
+/// columns, else none.
+pub fn row_sums_bytes(problem: &Problem, limits: &Limits) -> usize {
+    let by_columns = [true, false].iter().any(|aligned| {
+        let kernel = RowsKernel::choose(Pass::Backward, problem, *aligned, limits);
+        kernel.column_parts.is_some()
+    });
+    if by_columns {
+        problem.n_rows().saturating_mul(2 * DType::F32.size())
+    } else {
+        0
+    }
 }
 
 /// The kernels that a pass over the problem can need: with operands at multiples of 16 bytes, with others,
 /// and for the backward pass the sum over the partials.
 pub fn entries(pass: Pass, problem: &Problem, limits: &Limits) -> Vec<Entry> {
-    let rows =
-        [true, false].map(|aligned| RowsKernel::choose(pass, problem, aligned, limits).entry);
-    let reduce = Entry::Reduce {
-        weight: problem.parameter_dtype(),
-    };
-    let reduce = (pass == Pass::Backward).then_some(reduce);
-    rows.into_iter().chain(reduce).collect()
+    let mut entries = Vec::new();
+    for aligned in [true, false] {
+        let kernel = RowsKernel::choose(pass, problem, aligned, limits);
+        entries.extend(kernel.sums_entry(problem));
+        entries.push(kernel.entry);
+    }
+    if pass == Pass::Backward {
+        entries.push(Entry::Reduce {
+            weight: problem.parameter_dtype(),
+        });
+    }
+    entries
 }
 
 /// A kernel over rows, chosen by what a row is.
@@ -162,6 +203,8 @@ struct RowsKernel {
     /// Blocks that a multiprocessor is to hold; `None`: there is a block for every row.
     blocks_per_sm: Option<u32>,
     shared_bytes: u32,
+    /// Parts that a `columns` kernel divides the columns into; `None` for the others.
+    column_parts: Option<u32>,
 }
 
 impl RowsKernel {
@@ -182,6 +225,7 @@ impl RowsKernel {
             rows_per_block: tile.rows_per_block(),
             blocks_per_sm: (tile.stages > 0).then_some(tile.blocks_per_sm),
             shared_bytes: rings * tile.ring_bytes(),
+            column_parts: None,
         };
         if aligned && is_aligned(&[row_bytes]) {
             let vectors = row_bytes / u64::from(VECTOR_BYTES);
@@ -201,6 +245,7 @@ impl RowsKernel {
                     rows_per_block: 1,
                     blocks_per_sm: Some(1),
                     shared_bytes: (stages * row_bytes) as u32,
+                    column_parts: None,
                 };
             }
         } else {
@@ -210,6 +255,10 @@ impl RowsKernel {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
                 return tiled(tile, Variant::Narrow { lanes, vecs });
             }
+        }
+        if pass == Pass::Backward && problem.n_cols() > MAX_ANY_BACKWARD_COLS {
+            let narrow = !(aligned && is_aligned(&[row_bytes]));
+            return Self::columns(problem, narrow);
         }
         Self::any(pass, problem)
     }
@@ -225,7 +274,52 @@ impl RowsKernel {
                 Pass::Backward => Some(ANY_BLOCKS_PER_SM),
             },
             shared_bytes: 0,
+            column_parts: None,
         }
+    }
+
+    /// The backward pass's kernel that goes by columns.
+    fn columns(problem: &Problem, narrow: bool) -> Self {
+        let vector = match narrow {
+            true => 1,
+            false => VECTOR_BYTES / problem.dtype().size() as u32,
+        };
+        let part = COLUMNS_BLOCK * columns_vecs(narrow) * vector;
+        RowsKernel {
+            entry: entry(Pass::Backward, problem, Variant::Columns { narrow }),
+            block: COLUMNS_BLOCK,
+            rows_per_block: 1,
+            blocks_per_sm: Some(COLUMNS_BLOCKS_PER_SM),
+            shared_bytes: 0,
+            column_parts: Some(problem.n_cols_u32().div_ceil(part)),
+        }
+    }
+
+    /// The kernel that a `columns` kernel needs before it for dx.
+    fn sums_entry(&self, problem: &Problem) -> Option<Entry> {
+        match self.entry.variant() {
+            Some(Variant::Columns { narrow }) => {
+                Some(entry(Pass::Backward, problem, Variant::Sums { narrow }))
+            }
+            _ => None,
+        }
+    }
+
+    fn sums(&self, problem: &Problem, limits: &Limits) -> Result<Option<Launch>> {
+        let entry = self.sums_entry(problem).filter(|_| problem.n_rows() > 0);
+        let rows = u32::try_from(problem.n_rows()).unwrap_or(u32::MAX);
+        entry
+            .map(|entry| {
+                let launch = Launch {
+                    entry,
+                    grid: rows.min(limits.sm_count.saturating_mul(SUMS_BLOCKS_PER_SM).max(1)),
+                    grid_y: 1,
+                    block: SUMS_BLOCK,
+                    shared_bytes: 0,
+                };
+                check(launch, limits)
+            })
+            .transpose()
     }
 
     /// Blocks that give every row a place of its own.
@@ -248,7 +342,9 @@ impl RowsKernel {
     fn max_partials(&self, problem: &Problem, limits: &Limits) -> u32 {
         let room = MAX_WORKSPACE_BYTES / partial_row_bytes(problem);
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        self.max_resident(limits).min(room).max(1)
+        let places = self.max_resident(limits) / self.column_parts.unwrap_or(1);
+        // A grid's second dimension, which a `columns` kernel has them in, ends at 65535.
+        places.min(room).clamp(1, 65_535)
     }
 
     /// A grid of at most `cap` blocks; blocks go on to further rows by themselves.
@@ -257,10 +353,15 @@ impl RowsKernel {
             return Ok(None);
         }
         let blocks = u32::try_from(self.blocks(problem)).unwrap_or(u32::MAX);
+        let blocks = blocks.min(cap);
+        let (grid, grid_y) = match self.column_parts {
+            Some(parts) => (parts, blocks),
+            None => (blocks, 1),
+        };
         let launch = Launch {
             entry: self.entry,
-            grid: blocks.min(cap),
-            grid_y: 1,
+            grid,
+            grid_y,
             block: self.block,
             shared_bytes: self.shared_bytes,
         };

@@ -49,7 +49,8 @@ pub struct BackwardPointers {
     pub dweight: u64,
     /// `[n_cols]`: written; absent: not computed.
     pub dbias: u64,
-    /// At least [`workspace_bytes`](plan::workspace_bytes), a multiple of 16; needed for dweight and dbias.
+    /// At least [`workspace_bytes`](plan::workspace_bytes), a multiple of 16; for dx alone
+    /// [`row_sums_bytes`](plan::row_sums_bytes) will do.
     pub workspace: u64,
     /// Bytes of the workspace.
     pub workspace_bytes: usize,
@@ -62,7 +63,7 @@ pub struct BackwardPointers {
 pub struct BackwardLaunches {
     /// Kernels, grids, blocks.
     pub plan: BackwardPlan,
-    /// Parameters of the kernel over rows.
+    /// Parameters of the kernel over rows, and of the one for their sums, which runs before it.
     pub rows: BackwardArgs,
     /// Parameters of the kernel that sums the partials, which runs after it; `None` where neither dweight
     /// nor dbias is wanted.
@@ -136,14 +137,31 @@ impl BackwardPointers {
             dx_stride: strides.dx as u64,
             n_cols: problem.n_cols_u32(),
             inv_n: inv_n(problem),
+            row_sums: 0,
         };
-        let plan = plan::backward(problem, &rows, limits)?;
-        if self.dweight == 0 && self.dbias == 0 {
+        let mut plan = plan::backward(problem, &rows, limits)?;
+        if self.dx == 0 {
+            plan.sums = None;
+        }
+        let wants_partials = self.dweight != 0 || self.dbias != 0;
+        let half = match wants_partials {
+            true => plan.n_partials as usize * problem.n_cols() * DType::F32.size(),
+            false => 0,
+        };
+        let row_sums = match plan.sums {
+            Some(_) => problem.n_rows().saturating_mul(2 * DType::F32.size()),
+            None => 0,
+        };
+        if wants_partials || row_sums > 0 {
+            self.check_workspace((2 * half).saturating_add(row_sums))?;
+        }
+        if row_sums > 0 {
+            rows.row_sums = self.workspace.wrapping_add(2 * half as u64);
+        }
+        if !wants_partials {
             let reduce = None;
             return Ok(BackwardLaunches { plan, rows, reduce });
         }
-        let half = plan.n_partials as usize * problem.n_cols() * DType::F32.size();
-        self.check_workspace(2 * half)?;
         if self.dweight != 0 {
             rows.partial_dweight = self.workspace;
         }

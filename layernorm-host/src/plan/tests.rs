@@ -204,7 +204,8 @@ fn partials_fit_the_workspace() {
             for n_cols in [1, 31, 384, 1000, 4096, 65_536, 20_000_000] {
                 let problem = problem(n_rows, n_cols, dtype);
                 let bytes = workspace_bytes(&problem, &H200);
-                assert!(bytes <= MAX_WORKSPACE_BYTES.max(n_cols * 8), "{n_cols}");
+                let partials = bytes - row_sums_bytes(&problem, &H200);
+                assert!(partials <= MAX_WORKSPACE_BYTES.max(n_cols * 8), "{n_cols}");
                 let aligned = backward_args(&problem);
                 for args in [aligned, BackwardArgs { dy: 2, ..aligned }] {
                     let plan = backward(&problem, &args, &H200).unwrap();
@@ -214,4 +215,20 @@ fn partials_fit_the_workspace() {
             }
         }
     }
+}
+
+#[test]
+fn long_rows_go_by_columns_backward_in_one_round_of_blocks() {
+    for (n_cols, narrow) in [(16_384, false), (65_536, false), (9_001, true)] {
+        let problem = problem(4096, n_cols, DType::BF16);
+        let plan = backward(&problem, &backward_args(&problem), &H200).unwrap();
+        let (sums, columns) = (plan.sums.unwrap(), plan.rows.unwrap());
+        assert_eq!(sums.entry.variant(), Some(Variant::Sums { narrow }));
+        assert_eq!(columns.entry.variant(), Some(Variant::Columns { narrow }));
+        assert_eq!(plan.n_partials, columns.grid_y);
+        assert!(columns.grid * columns.grid_y <= H200.sm_count * COLUMNS_BLOCKS_PER_SM);
+        assert_eq!(row_sums_bytes(&problem, &H200), 4096 * 8);
+    }
+    let short = problem(4096, 4096, DType::BF16);
+    assert_eq!(row_sums_bytes(&short, &H200), 0);
 }

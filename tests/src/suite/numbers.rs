@@ -12,6 +12,8 @@ pub const TESTS: &[(&str, Test)] = &[
     ("two_rows", |device| rows(2, device)),
     ("ragged_rows", |device| rows(37, device)),
     ("every_tile_and_one_vector_more", every_tile),
+    ("every_narrow_tile_and_one_column_more", every_narrow_tile),
+    ("rows_longer_than_any_tile", long_rows),
     ("more_rows_than_the_grid_has_places", many_rows),
     ("without_weight_or_bias", without_parameters),
     ("large_mean", large_mean),
@@ -40,6 +42,29 @@ fn every_tile(device: &Device) -> Verdict {
                     check::case(&Case::new(3, n_cols, dtype, parameter_dtype), device)?;
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+fn every_narrow_tile(device: &Device) -> Verdict {
+    for (dtype, parameter_dtype) in dtypes() {
+        for tile in Pass::Forward.narrow_tiles() {
+            // Odd, so that no row but the first starts at a multiple of 16 bytes.
+            let fits = tile.max_vectors() as usize - 1;
+            for n_cols in [fits, fits + 2] {
+                check::case(&Case::new(3, n_cols, dtype, parameter_dtype), device)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Forward in shared memory, backward by columns, both aligned and not, with rows left over in a block's turn.
+fn long_rows(device: &Device) -> Verdict {
+    for (dtype, parameter_dtype) in dtypes() {
+        for (n_rows, n_cols) in [(67, 8200), (3, 16_392), (2, 65_536), (67, 4097), (3, 9001)] {
+            check::case(&Case::new(n_rows, n_cols, dtype, parameter_dtype), device)?;
         }
     }
     Ok(())

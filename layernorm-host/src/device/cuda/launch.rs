@@ -52,11 +52,14 @@ impl Shared {
             span!("plan", pass = "backward", ?problem);
             pointers.launches(problem, &self.limits)?
         };
-        // Only dweight and dbias of no rows need no first kernel; only dx no second.
-        if let Some(rows) = &launches.plan.rows {
-            let mut parameters = launches.rows.pointers().map(<*const c_void>::cast_mut);
-            // SAFETY: as in `launch_forward`; the partials lie within the workspace.
-            unsafe { self.launch(stream, rows, &mut parameters)? };
+        // Only dweight and dbias of no rows need no kernel over rows; only dx no sum over partials.
+        for kernel in [&launches.plan.sums, &launches.plan.rows] {
+            if let Some(kernel) = kernel {
+                let mut parameters = launches.rows.pointers().map(<*const c_void>::cast_mut);
+                // SAFETY: as in `launch_forward`; the partials and the rows' sums lie within the workspace,
+                // and the stream runs the sums first.
+                unsafe { self.launch(stream, kernel, &mut parameters)? };
+            }
         }
         if let Some(reduce) = &launches.reduce {
             let mut parameters = reduce.pointers().map(<*const c_void>::cast_mut);

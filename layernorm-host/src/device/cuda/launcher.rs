@@ -59,7 +59,7 @@ impl Launcher {
         &self.shared.limits
     }
 
-    /// Bytes that a backward pass's workspace must have for dweight or dbias; none for dx alone.
+    /// Bytes that a backward pass's workspace must have; for dx alone [`plan::row_sums_bytes`] will do.
     pub fn workspace_bytes(&self, problem: &Problem) -> usize {
         plan::workspace_bytes(problem, &self.shared.limits)
     }

@@ -55,7 +55,7 @@ impl CudaDevice {
         ];
         let [dy, x, weight, mean, rstd, dsum, dx, dweight, dbias] = tensors.map(address);
         let workspace_bytes = match dweight == 0 && dbias == 0 {
-            true => 0,
+            true => plan::row_sums_bytes(&pass.problem, &self.shared.limits),
             false => plan::workspace_bytes(&pass.problem, &self.shared.limits),
         };
         let workspace = self.allocate(workspace_bytes)?;
