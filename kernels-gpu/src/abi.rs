@@ -190,7 +190,7 @@ macro_rules! arguments {
 arguments! {
     /// Parameters of a `layernorm_forward_*` kernel. Addresses are of device memory, 0 where absent.
     ///
-    /// y[r, c] = (s[r, c] - mean[r]) * rstd[r] * weight[c] + bias[c], with s = x, or x + residual.
+    /// `y[r, c] = (s[r, c] - mean[r]) * rstd[r] * weight[c] + bias[c]`, with s = x, or x + residual.
     ForwardArgs, 14 {
         /// `[n_rows, n_cols]`, x's dtype.
         x: u64,

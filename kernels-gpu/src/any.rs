@@ -59,6 +59,7 @@ impl Moments {
 pub unsafe fn forward_any<T: Packed<1>, W: Packed<1>>(p: Forward<T, W>) {
     let thread = thread::thread_idx_x();
     let mut row = thread::block_idx_x() as u64;
+    let mut slot = 0;
     while row < p.n_rows {
         let x = p.x.wrapping_add((row * p.x_stride) as usize);
         let residual = p.residual.wrapping_add((row * p.x_stride) as usize);
@@ -79,7 +80,10 @@ pub unsafe fn forward_any<T: Packed<1>, W: Packed<1>>(p: Forward<T, W>) {
             }
         };
 
-        let mut moments = Moments::NONE;
+        // Moments are of x less the row's first element: of a row whose mean is large beside its variance,
+        // that leaves the digits that matter.
+        let [pivot] = T::unpack(load(0, true));
+        let (mut moments, mut row_total) = (Moments::NONE, 0.0);
         let mut base = thread;
         while base < p.n_cols {
             let column = |i: usize| base + i as u32 * ANY_BLOCK;
@@ -88,6 +92,7 @@ pub unsafe fn forward_any<T: Packed<1>, W: Packed<1>>(p: Forward<T, W>) {
                 raw[i] = load(column(i), column(i) < p.n_cols);
             }
             let (mut count, mut total) = (0.0, 0.0);
+            let mut values = [0.0; CHUNK];
             for i in 0..CHUNK {
                 let valid = column(i) < p.n_cols;
                 let sum = p
@@ -95,13 +100,19 @@ pub unsafe fn forward_any<T: Packed<1>, W: Packed<1>>(p: Forward<T, W>) {
                     .wrapping_add((row * p.y_stride) as usize + column(i) as usize);
                 // SAFETY: the column exists if valid, and only this thread writes it.
                 unsafe { T::store(sum, raw[i], valid && !p.sum.is_null()) };
-                total += T::unpack(raw[i])[0];
+                values[i] = if valid {
+                    T::unpack(raw[i])[0] - pivot
+                } else {
+                    0.0
+                };
+                total += values[i];
                 count += if valid { 1.0 } else { 0.0 };
             }
+            row_total += total;
             let mean = ext::div_approx(total, count);
             let mut squares = 0.0;
             for i in 0..CHUNK {
-                let d = T::unpack(raw[i])[0] - if column(i) < p.n_cols { mean } else { 0.0 };
+                let d = values[i] - if column(i) < p.n_cols { mean } else { 0.0 };
                 squares = ext::fma(d, d, squares);
             }
             moments = moments.merge(Moments {
@@ -112,7 +123,15 @@ pub unsafe fn forward_any<T: Packed<1>, W: Packed<1>>(p: Forward<T, W>) {
             base += CHUNK as u32 * ANY_BLOCK;
         }
         // SAFETY: the loop's condition is the same in the whole block.
-        let moments = unsafe { merge_over_block(moments) };
+        let (moments, [row_total]) = unsafe {
+            (
+                merge_over_block(moments),
+                sum_over_row::<ANY_BLOCK, 1>([row_total], slot),
+            )
+        };
+        slot ^= 1;
+        // The mean by its sum, which rounds less often than the merges do.
+        let mean = row_total * p.inv_n;
         let rstd = rstd(moments.squares * p.inv_n, 0.0, p.eps);
         if thread == 0 {
             let (mean_at, rstd_at) = (
@@ -121,7 +140,7 @@ pub unsafe fn forward_any<T: Packed<1>, W: Packed<1>>(p: Forward<T, W>) {
             );
             // SAFETY: the row exists, and only this thread writes its statistics.
             unsafe {
-                store_f32(mean_at, moments.mean, !p.mean.is_null());
+                store_f32(mean_at, pivot + mean, !p.mean.is_null());
                 store_f32(rstd_at, rstd, !p.rstd.is_null());
             }
         }
@@ -135,7 +154,7 @@ pub unsafe fn forward_any<T: Packed<1>, W: Packed<1>>(p: Forward<T, W>) {
                     W::load_shared(p.weight.wrapping_add(at), !p.weight.is_null(), W::ONES);
                 let bias = W::load_shared(p.bias.wrapping_add(at), !p.bias.is_null(), W::ZEROS);
                 let y = ext::fma(
-                    (x - moments.mean) * rstd,
+                    ((x - pivot) - mean) * rstd,
                     W::unpack(weight)[0],
                     W::unpack(bias)[0],
                 );

@@ -12,7 +12,7 @@
 //! | dx | 4e-6 of the row's largest term | as y, with two more means |
 //! | dweight, dbias | 2e-6 * sqrt(n_rows) of the column's largest term | roundings add up like a random walk |
 //!
-//! mean is one f32: half a unit in its last place, and as much again from adding it up, is [`MEAN`] of the
+//! mean is one f32: half a unit in its last place, and as much again from adding it up, is `MEAN` of the
 //! mean |x|. x - mean has that error, however small the difference: the oracle's `*_of_mean` say what becomes
 //! of it in y, dx and dweight.
 //!

@@ -53,13 +53,12 @@ impl Shared {
             pointers.launches(problem, &self.limits)?
         };
         // Only dweight and dbias of no rows need no kernel over rows; only dx no sum over partials.
-        for kernel in [&launches.plan.sums, &launches.plan.rows] {
-            if let Some(kernel) = kernel {
-                let mut parameters = launches.rows.pointers().map(<*const c_void>::cast_mut);
-                // SAFETY: as in `launch_forward`; the partials and the rows' sums lie within the workspace,
-                // and the stream runs the sums first.
-                unsafe { self.launch(stream, kernel, &mut parameters)? };
-            }
+        let kernels = [&launches.plan.sums, &launches.plan.rows];
+        for kernel in kernels.into_iter().flatten() {
+            let mut parameters = launches.rows.pointers().map(<*const c_void>::cast_mut);
+            // SAFETY: as in `launch_forward`; the partials and the rows' sums lie within the workspace, and
+            // the stream runs the sums first.
+            unsafe { self.launch(stream, kernel, &mut parameters)? };
         }
         if let Some(reduce) = &launches.reduce {
             let mut parameters = reduce.pointers().map(<*const c_void>::cast_mut);
