@@ -210,7 +210,12 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
 {
     let (mut g_sum, mut g_xhat_sum) = (0.0, 0.0);
     for k in 0..VECS {
-        // dy is zero where there is no row or column, and so is all that is summed.
+        // x, mean and dy are zero where there is no row or column, and so is all that is summed.
+        let mean = if place.column(k) < p.n_cols {
+            this.mean
+        } else {
+            0.0
+        };
         let (x, dy, weight) = (
             T::unpack(this.x[k]),
             T::unpack(this.dy[k]),
@@ -218,7 +223,7 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
         );
         let mut g = dy;
         for i in 0..E {
-            let xhat = (x[i] - this.mean) * this.rstd;
+            let xhat = (x[i] - mean) * this.rstd;
             columns.dweight[k][i] = ext::fma(dy[i], xhat, columns.dweight[k][i]);
             columns.dbias[k][i] += dy[i];
             g[i] = dy[i] * weight[i];

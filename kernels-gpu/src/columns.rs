@@ -66,7 +66,8 @@ where
                 };
             }
             for k in 0..VECTORS_AT_A_TIME {
-                // dy is zero where there is no column, and so is all that is summed.
+                // x, mean and dy are zero where there is no column, and so is all that is summed.
+                let mean = if column(k) < p.n_cols { mean } else { 0.0 };
                 let (x, dy, weight) = loaded[k];
                 let (x, mut g, weight) = (T::unpack(x), T::unpack(dy), W::unpack(weight));
                 for i in 0..E {

@@ -179,8 +179,11 @@ impl SafetensorsWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] where the folder is not there or cannot be written, or `path` is a folder.
+    /// [`Error::File`] where the folder is not there or cannot be written, or `path` is there and is no file
+    /// that can be written.
     pub fn create(path: &Path) -> Result<Self> {
+        // Behind a link is the file that is meant.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -190,16 +193,29 @@ impl SafetensorsWriter {
             doing: "write",
             source,
         };
-        if path.is_dir() {
-            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+        let replaced = fs::metadata(path).ok();
+        if let Some(replaced) = &replaced {
+            if replaced.is_dir() {
+                return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+            }
+            if !replaced.is_file() {
+                let reason = "it is no regular file, and would be replaced by one";
+                return Err(failed(std::io::Error::other(reason)));
+            }
+            // A new file takes its name in the end, which asks nothing of the old one: asked here.
+            fs::OpenOptions::new()
+                .write(true)
+                .open(path)
+                .map_err(failed)?;
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".layernorm-");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            // As any new file: what the user's mask leaves of it.
-            builder.permissions(fs::Permissions::from_mode(0o666));
+            // As the file before it, or as any new file: what the user's mask leaves of it.
+            let new = || fs::Permissions::from_mode(0o666);
+            builder.permissions(replaced.map_or_else(new, |old| old.permissions()));
         }
         Ok(SafetensorsWriter {
             path: path.to_owned(),

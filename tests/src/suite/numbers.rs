@@ -18,6 +18,10 @@ pub const TESTS: &[(&str, Test)] = &[
     ("without_weight_or_bias", without_parameters),
     ("large_mean", large_mean),
     ("eps_zero_and_large", other_eps),
+    (
+        "constant_rows_whose_mean_over_std_overflows",
+        huge_constant_rows,
+    ),
 ];
 
 /// Columns around a vector's, a warp's and a block's width, and real hidden sizes.
@@ -117,6 +121,21 @@ fn other_eps(device: &Device) -> Verdict {
             };
             check::case(&case, device)?;
         }
+    }
+    Ok(())
+}
+
+/// A lane without a column must not take part as a zero that is far from the mean: 1e30 of 1e-15 is infinite, and
+/// zero times that is not zero.
+fn huge_constant_rows(device: &Device) -> Verdict {
+    // Powers of two, whose sums are exact: squares of a rounded mean would overflow by themselves.
+    for n_cols in [4, 8, 16] {
+        let case = Case {
+            mean: 1e30,
+            eps: 1e-30,
+            ..Case::new(3, n_cols, DType::F32, DType::F32)
+        };
+        check::case(&case, device)?;
     }
     Ok(())
 }

@@ -85,10 +85,12 @@ impl CudaDevice {
         Ok(device)
     }
 
+    /// Every device that the kernels run on; one that is too old for them is left out.
     pub fn all() -> Result<Vec<Self>> {
         let count = count(choose(Wanted::Any)?)?;
         (0..count)
             .map(|ordinal| Self::open(Wanted::Any, ordinal))
+            .filter(|device| !matches!(device, Err(Error::NoImage { .. })))
             .collect()
     }
 
@@ -105,10 +107,16 @@ impl CudaDevice {
     }
 
     pub fn synchronize(&self) -> Result<()> {
-        let _current = self.shared.context.enter()?;
+        let context = &self.shared.context;
+        let _current = context.enter()?;
         self.stream
             .synchronize()
-            .map_err(|error| self.shared.context.error("waiting for the stream", error))
+            // Fills and copies go through the driver's own stream.
+            // SAFETY: a null handle names that stream; the context is current.
+            .and_then(|()| {
+                context::check(unsafe { sys::cuStreamSynchronize(std::ptr::null_mut()) })
+            })
+            .map_err(|error| context.error("waiting for the stream", error))
     }
 
     pub fn load_kernels(&self) -> Result<()> {
