@@ -109,13 +109,12 @@ impl CudaDevice {
     pub fn synchronize(&self) -> Result<()> {
         let context = &self.shared.context;
         let _current = context.enter()?;
+        // Fills and copies go through the driver's own stream, which a null handle names.
+        // SAFETY: the device's context is current.
+        let own = || context::check(unsafe { sys::cuStreamSynchronize(std::ptr::null_mut()) });
         self.stream
             .synchronize()
-            // Fills and copies go through the driver's own stream.
-            // SAFETY: a null handle names that stream; the context is current.
-            .and_then(|()| {
-                context::check(unsafe { sys::cuStreamSynchronize(std::ptr::null_mut()) })
-            })
+            .and_then(|()| own())
             .map_err(|error| context.error("waiting for the stream", error))
     }
 
