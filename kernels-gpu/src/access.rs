@@ -1,7 +1,7 @@
 //! Masked loads and stores of device memory, one instruction each.
 //!
-//! They are `asm!`: rustc's backend makes 16-byte accesses of arrays only by luck, and has no name for the
-//! cache hints. Off the device the same functions are plain reads and writes, so that the kernels
+//! They are `asm!`: rustc's backend makes 16-byte accesses of arrays only by luck, and has no name for
+//! `.nc`. Off the device the same functions are plain reads and writes, so that the kernels
 //! type-check there. Each takes its condition as a predicate rather than a branch, so that loads that
 //! follow each other are all under way before the first is waited for.
 

@@ -2,7 +2,7 @@
 //!
 //! `backward_sums` takes a row a block and writes its two sums, of dy * weight and of dy * weight * xhat,
 //! over n_cols. With these dx is a matter of each element alone, so `backward_columns` lies over columns
-//! first: a block has `COLUMNS_BLOCK * VECS * E` of them and every so-manieth row, and keeps its sums of
+//! first: a block has `COLUMNS_BLOCK * VECS * E` of them, in every `grid_dim_y`-th row, and keeps its sums of
 //! dweight and dbias in registers.
 //!
 //! ```text
