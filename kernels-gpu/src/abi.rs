@@ -7,11 +7,13 @@
 //! | part | values |
 //! |---|---|
 //! | pass | `forward`, `backward` |
-//! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first) |
+//! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first), `f64_f64` (`any` alone) |
 //! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `narrow_<lanes>x<vecs>` (one element an access), `shared_<stages>` (a row in shared memory, forward alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `any` |
 //!
 //! The second kernel of the backward pass is `layernorm_reduce_<weight>`, with weight one of `f32`,
-//! `f16`, `bf16`.
+//! `f16`, `bf16`, `f64`.
+//!
+//! Where x is f64, so are mean, rstd and the partials, which are f32 for all others.
 
 use core::ffi::c_void;
 

@@ -119,6 +119,7 @@ load_fn!(
     "{a}",
     a
 );
+load_fn!(load_double, u64, reg64, 1, "ld.global.b64", "{a}", a);
 store_fn!(
     store_x4,
     u32,
@@ -133,3 +134,4 @@ store_fn!(
 );
 store_fn!(store_word, u32, reg32, 1, "st.global.b32", "{a}", a);
 store_fn!(store_half, u16, reg16, 1, "st.global.b16", "{a}", a);
+store_fn!(store_double, u64, reg64, 1, "st.global.b64", "{a}", a);

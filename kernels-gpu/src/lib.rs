@@ -10,6 +10,7 @@
 //! | backward, for long rows, in two kernels | `columns` |
 //! | dweight and dbias over blocks | `partials` |
 //! | both passes for rows of any length | `any` |
+//! | both passes in f64 | `double` |
 //! | which thread has what | `place` |
 //! | sums over threads | `reduce` |
 //! | rows on their way in shared memory | `stage` |
@@ -30,6 +31,7 @@ mod any;
 mod backward;
 mod columns;
 mod convert;
+mod double;
 mod entry;
 mod forward;
 mod partials;

@@ -53,7 +53,7 @@ fn dtype(name: &str) -> std::result::Result<DType, String> {
     DType::ALL
         .into_iter()
         .find(|dtype| dtype.to_string() == name)
-        .ok_or_else(|| format!("dtype {name}: allowed are f32, f16, bf16"))
+        .ok_or_else(|| format!("dtype {name}: allowed are f32, f16, bf16, f64"))
 }
 
 fn print(n_cols: usize, launch: &Launch) {

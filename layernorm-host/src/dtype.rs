@@ -4,7 +4,8 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-/// The type of a tensor's elements. Sums are always kept in f32 inside.
+/// The type of a tensor's elements. What is between x and y is f32 inside, or f64 for f64:
+/// [`accumulator`](DType::accumulator).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE single precision, 4 bytes.
@@ -13,34 +14,47 @@ pub enum DType {
     F16,
     /// bfloat16: f32's upper half, 2 bytes.
     BF16,
+    /// IEEE double precision, 8 bytes: exact where the others are fast.
+    F64,
 }
 
 impl DType {
     /// All of them.
-    pub const ALL: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+    pub const ALL: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
 
     /// Bytes of an element.
     pub const fn size(self) -> usize {
         match self {
+            DType::F64 => 8,
             DType::F32 => 4,
             DType::F16 | DType::BF16 => 2,
         }
     }
 
-    /// The name in entry points, files and messages: `f32`, `f16`, `bf16`.
+    /// The name in entry points, files and messages: `f32`, `f16`, `bf16`, `f64`.
     pub const fn name(self) -> &'static str {
         match self {
             DType::F32 => "f32",
             DType::F16 => "f16",
             DType::BF16 => "bf16",
+            DType::F64 => "f64",
         }
     }
 
-    /// The dtypes that weight and bias may have for an x of this dtype: its own, and f32.
+    /// The dtypes that weight and bias may have for an x of this dtype: its own, and f32
+    /// where that is not less.
     pub fn parameter_dtypes(self) -> Vec<DType> {
         match self {
-            DType::F32 => vec![DType::F32],
+            DType::F32 | DType::F64 => vec![self],
             half => vec![half, DType::F32],
+        }
+    }
+
+    /// The dtype of mean and rstd for an x of this dtype, and of every sum inside: f64 for f64, else f32.
+    pub const fn accumulator(self) -> DType {
+        match self {
+            DType::F64 => DType::F64,
+            _ => DType::F32,
         }
     }
 }
@@ -51,7 +65,7 @@ impl fmt::Display for DType {
     }
 }
 
-/// A Rust type whose slices a [`Tensor`](crate::Tensor) can be copied from and to: `f32`,
+/// A Rust type whose slices a [`Tensor`](crate::Tensor) can be copied from and to: `f32`, `f64`,
 /// [`half::f16`], [`half::bf16`].
 pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync + fmt::Debug {
     /// The type's dtype.
@@ -60,6 +74,10 @@ pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync + fmt::Debug {
 
 impl Element for f32 {
     const DTYPE: DType = DType::F32;
+}
+
+impl Element for f64 {
+    const DTYPE: DType = DType::F64;
 }
 
 impl Element for f16 {
@@ -104,5 +122,5 @@ pub(crate) mod sealed {
         };
     }
 
-    sealed!(f32 => F32, f16 => F16, bf16 => BF16);
+    sealed!(f32 => F32, f16 => F16, bf16 => BF16, f64 => F64);
 }

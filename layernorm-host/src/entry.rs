@@ -55,6 +55,7 @@ impl Pass {
     /// The pass's `rows` variants for x of this dtype, shortest row first.
     pub fn tiles(self, x: DType) -> &'static [RowTile] {
         match (self, x) {
+            (_, DType::F64) => &[],
             (Pass::Forward, _) => FORWARD_TILES,
             (Pass::Backward, DType::F32) => BACKWARD_TILES_F32,
             (Pass::Backward, DType::F16) => BACKWARD_TILES_F16,
@@ -72,6 +73,9 @@ impl Pass {
 
     /// Every variant of the pass's kernels for x of this dtype.
     fn variants(self, x: DType) -> Vec<Variant> {
+        if x == DType::F64 {
+            return vec![Variant::Any];
+        }
         let rows = self.tiles(x).iter().map(|tile| Variant::Rows {
             lanes: tile.lanes,
             vecs: tile.vecs,

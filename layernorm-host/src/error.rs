@@ -85,7 +85,7 @@ pub enum Error {
     },
 
     /// A dtype that no kernel has.
-    #[error("{name} is {got}; supported: f32, f16, bf16")]
+    #[error("{name} is {got}; supported: f32, f16, bf16, f64")]
     UnsupportedDType {
         /// The operand.
         name: String,

@@ -97,7 +97,8 @@ impl SafetensorsFile {
     ///
     /// # Errors
     ///
-    /// [`Error::MissingTensor`]; [`Error::UnsupportedDType`] for another dtype than f32, f16 and bf16;
+    /// [`Error::MissingTensor`]; [`Error::UnsupportedDType`] for another dtype than f32, f16,
+    /// bf16 and f64;
     /// and as [`Tensor::from_bytes`].
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
         let tensor = self.optional(name, device)?;
@@ -117,6 +118,7 @@ impl SafetensorsFile {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
+            Dtype::F64 => DType::F64,
             other => {
                 return Err(Error::UnsupportedDType {
                     name: name.to_owned(),
@@ -235,6 +237,7 @@ impl SafetensorsWriter {
             DType::F32 => Dtype::F32,
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
+            DType::F64 => Dtype::F64,
         };
         let held = (dtype, tensor.shape().to_vec(), tensor.to_bytes()?);
         self.tensors.insert(name.into(), held);

@@ -1,12 +1,12 @@
 //! LayerNorm as functions: forward gives y and what backward needs, backward gives the gradients.
 
 use crate::pass::{BackwardInputs, BackwardOutputs, ForwardInputs};
-use crate::{DType, Error, Result, Saved, Tensor};
+use crate::{Error, Result, Saved, Tensor};
 
 /// LayerNorm forward and backward, without a layer that holds the parameters. The model is Unsloth's
 /// `Fast_Layernorm`.
 ///
-/// For each row of `n_cols` columns, in f32 whatever the dtype:
+/// For each row of `n_cols` columns, in f32 for f32, f16 and bf16, in f64 for f64:
 ///
 /// ```text
 /// mean  = sum(x) / n_cols              dxhat = dy * weight          xhat = (x - mean) * rstd
@@ -70,7 +70,8 @@ impl FastLayerNorm {
     /// Normalises x, of any rank, over its last dimensions: those of weight, or of bias, or the last
     /// one where both are absent. Gives y, of x's shape and dtype, and what backward needs.
     ///
-    /// weight and bias have the dtype of x or f32, and both the same.
+    /// weight and bias have the dtype of x, or f32 for x in f16 or bf16, and both the same. For f64 eps is the
+    /// f32's exact value.
     ///
     /// # Errors
     ///
@@ -325,8 +326,9 @@ fn forward_into(
     let problem = inputs.problem()?;
     let x = inputs.x;
     let leading = &x.shape()[..x.rank() - inputs.normalized_shape.len()];
-    let mut mean = Tensor::empty(DType::F32, leading, x.device())?;
-    let mut rstd = Tensor::empty(DType::F32, leading, x.device())?;
+    let statistics = x.dtype().accumulator();
+    let mut mean = Tensor::empty(statistics, leading, x.device())?;
+    let mut rstd = Tensor::empty(statistics, leading, x.device())?;
     inputs
         .into_pass(&problem, y, sum, &mut mean, &mut rstd)?
         .run()?;

@@ -17,6 +17,7 @@ pub enum HostBuffer {
     F32(Vec<f32>),
     F16(Vec<f16>),
     BF16(Vec<bf16>),
+    F64(Vec<f64>),
 }
 
 /// Buffers below this are left to the allocator, which is quick for them.
@@ -41,6 +42,7 @@ impl HostBuffer {
             DType::F32 => HostBuffer::F32(zeros(len)?),
             DType::F16 => HostBuffer::F16(zeros(len)?),
             DType::BF16 => HostBuffer::BF16(zeros(len)?),
+            DType::F64 => HostBuffer::F64(zeros(len)?),
         })
     }
 
@@ -87,6 +89,7 @@ impl HostBuffer {
             HostBuffer::F32(_) => DType::F32,
             HostBuffer::F16(_) => DType::F16,
             HostBuffer::BF16(_) => DType::BF16,
+            HostBuffer::F64(_) => DType::F64,
         }
     }
 
@@ -95,6 +98,7 @@ impl HostBuffer {
             HostBuffer::F32(data) => data.len(),
             HostBuffer::F16(data) => data.len(),
             HostBuffer::BF16(data) => data.len(),
+            HostBuffer::F64(data) => data.len(),
         }
     }
 
@@ -103,6 +107,7 @@ impl HostBuffer {
             HostBuffer::F32(data) => bytemuck::cast_slice(data),
             HostBuffer::F16(data) => bytemuck::cast_slice(data),
             HostBuffer::BF16(data) => bytemuck::cast_slice(data),
+            HostBuffer::F64(data) => bytemuck::cast_slice(data),
         }
     }
 
@@ -111,6 +116,7 @@ impl HostBuffer {
             HostBuffer::F32(data) => bytemuck::cast_slice_mut(data),
             HostBuffer::F16(data) => bytemuck::cast_slice_mut(data),
             HostBuffer::BF16(data) => bytemuck::cast_slice_mut(data),
+            HostBuffer::F64(data) => bytemuck::cast_slice_mut(data),
         }
     }
 }

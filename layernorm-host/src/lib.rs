@@ -37,7 +37,7 @@
 //! | weight or bias, or a gradient of one, of another length than x's rows | [`Error::ParameterLength`] |
 //! | bias of another shape than weight; dy, dx, y or residual of another shape than x | [`Error::Shape`] |
 //! | weight and bias of dtypes that differ, or neither x's nor f32; dy or an output of another dtype | [`Error::DTypeMismatch`] |
-//! | a file's tensor of another dtype than f32, f16 and bf16 | [`Error::UnsupportedDType`] |
+//! | a file's tensor of another dtype than f32, f16, bf16 and f64 | [`Error::UnsupportedDType`] |
 //! | x of rank 0, an empty normalized shape | [`Error::RankZero`] |
 //! | rows of no columns | [`Error::NoColumns`] |
 //! | rows of 2^31 columns or more | [`Error::TooManyColumns`] |

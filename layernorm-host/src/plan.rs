@@ -7,7 +7,7 @@
 //! | as above, forward, longer than any tile, and the row fits shared memory twice, or once | `shared_2`, `shared_1` |
 //! | not so aligned, forward, and the row fits a narrow tile | `narrow`: the first that it fits |
 //! | none of these, backward, and longer than 4096 columns | `sums`, then `columns`; not so aligned: `sums_narrow`, `columns_narrow` |
-//! | any other | `any` |
+//! | any other, and every row in f64 | `any` |
 //!
 //! The choice never looks at `n_rows`: a row's y and dx are the same bits whatever comes with it. (It has
 //! to above 2^31 blocks, which only rows of a few columns can reach.)
@@ -149,7 +149,7 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
 }
 
 /// Bytes of workspace that a backward pass needs on a device with these limits, wherever its operands
-/// lie: two arrays `[n_partials, n_cols]` of f32, for dweight and for dbias, and
+/// lie: two arrays `[n_partials, n_cols]` of f32 (f64 for f64), for dweight and for dbias, and
 /// [`row_sums_bytes`].
 pub fn workspace_bytes(problem: &Problem, limits: &Limits) -> usize {
     let n_partials = [true, false]
@@ -209,6 +209,9 @@ struct RowsKernel {
 
 impl RowsKernel {
     fn choose(pass: Pass, problem: &Problem, aligned: bool, limits: &Limits) -> Self {
+        if problem.dtype() == DType::F64 {
+            return Self::any(pass, problem);
+        }
         let size = problem.dtype().size() as u64;
         let row_bytes = problem.n_cols() as u64 * size;
         let room = u64::from(limits.max_shared.saturating_sub(STATIC_SHARED_BYTES));
@@ -402,7 +405,7 @@ fn is_aligned(values: &[u64]) -> bool {
 
 /// Bytes of one row of both arrays of partials.
 fn partial_row_bytes(problem: &Problem) -> usize {
-    2 * problem.n_cols() * DType::F32.size()
+    2 * problem.n_cols() * problem.dtype().accumulator().size()
 }
 
 #[cfg(test)]

@@ -22,9 +22,9 @@ pub struct ForwardPointers {
     pub y: u64,
     /// `[n_rows, n_cols]`, with y's stride: x + residual, written.
     pub sum: u64,
-    /// `[n_rows]`, f32: written.
+    /// `[n_rows]`, f32 (f64 for f64): written.
     pub mean: u64,
-    /// `[n_rows]`, f32: written.
+    /// `[n_rows]`, f32 (f64 for f64): written.
     pub rstd: u64,
 }
 
@@ -37,9 +37,9 @@ pub struct BackwardPointers {
     pub x: u64,
     /// `[n_cols]`; absent: ones.
     pub weight: u64,
-    /// `[n_rows]`, f32, from the forward pass.
+    /// `[n_rows]`, f32 (f64 for f64), from the forward pass.
     pub mean: u64,
-    /// `[n_rows]`, f32, from the forward pass.
+    /// `[n_rows]`, f32 (f64 for f64), from the forward pass.
     pub rstd: u64,
     /// `[n_rows, n_cols]`, with dx's stride: added to dx.
     pub dsum: u64,
@@ -85,8 +85,8 @@ impl ForwardPointers {
             ("bias", self.bias, parameter),
             ("y", self.y, x),
             ("sum", self.sum, x),
-            ("mean", self.mean, DType::F32),
-            ("rstd", self.rstd, DType::F32),
+            ("mean", self.mean, x.accumulator()),
+            ("rstd", self.rstd, x.accumulator()),
         ])?;
         if problem.n_rows() > 0 {
             check_present(&[("x", self.x), ("y", self.y)])?;
@@ -145,7 +145,9 @@ impl BackwardPointers {
         }
         let wants_partials = self.dweight != 0 || self.dbias != 0;
         let half = match wants_partials {
-            true => plan.n_partials as usize * problem.n_cols() * DType::F32.size(),
+            true => {
+                plan.n_partials as usize * problem.n_cols() * problem.dtype().accumulator().size()
+            }
             false => 0,
         };
         let row_sums = match plan.sums {
@@ -196,8 +198,8 @@ impl BackwardPointers {
             ("dy", self.dy, x),
             ("x", self.x, x),
             ("weight", self.weight, parameter),
-            ("mean", self.mean, DType::F32),
-            ("rstd", self.rstd, DType::F32),
+            ("mean", self.mean, x.accumulator()),
+            ("rstd", self.rstd, x.accumulator()),
             ("dsum", self.dsum, x),
             ("dx", self.dx, x),
             ("dweight", self.dweight, parameter),
@@ -237,6 +239,7 @@ fn check_addresses(addresses: &[(&'static str, u64, DType)]) -> Result<()> {
     for &(name, got, dtype) in addresses {
         if !got.is_multiple_of(dtype.size() as u64) {
             let allowed = match dtype {
+                DType::F64 => "a multiple of 8",
                 DType::F32 => "a multiple of 4",
                 DType::F16 | DType::BF16 => "a multiple of 2",
             };

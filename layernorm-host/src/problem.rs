@@ -49,7 +49,7 @@ impl Problem {
     /// A problem whose operands are contiguous.
     ///
     /// `dtype` is that of x, y, dy and dx; `parameter_dtype` that of weight, bias and their gradients:
-    /// the same, or f32.
+    /// the same, or f32 for f16 and bf16.
     ///
     /// # Errors
     ///

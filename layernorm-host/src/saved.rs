@@ -34,12 +34,12 @@ impl Saved {
         &self.x
     }
 
-    /// The mean of each row, f32, of x's leading dimensions.
+    /// The mean of each row, of x's leading dimensions: f32, or f64 for f64.
     pub fn mean(&self) -> &Tensor {
         &self.mean
     }
 
-    /// 1 / sqrt(var + eps) of each row, f32, of x's leading dimensions.
+    /// 1 / sqrt(var + eps) of each row, of x's leading dimensions: f32, or f64 for f64.
     pub fn rstd(&self) -> &Tensor {
         &self.rstd
     }

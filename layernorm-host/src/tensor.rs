@@ -10,7 +10,7 @@ use crate::device::{HostMemory, Kind, Storage};
 use crate::problem::{check_span, elements};
 use crate::{DType, Device, Element, Error, Result};
 
-/// An array of f32, f16 or bf16 on a [`Device`].
+/// An array of f32, f16, bf16 or f64 on a [`Device`].
 ///
 /// The last dimension is contiguous, and its rows lie [`row_stride`](Tensor::row_stride) elements
 /// apart. Clones and views share memory. Writing needs the only owner: an output whose memory another
@@ -123,6 +123,7 @@ impl Tensor {
             DType::F32 => Self::full(1.0f32, shape, device),
             DType::F16 => Self::full(half::f16::ONE, shape, device),
             DType::BF16 => Self::full(half::bf16::ONE, shape, device),
+            DType::F64 => Self::full(1.0f64, shape, device),
         }
     }
 

@@ -68,6 +68,35 @@ const GROUP: [(&str, Dtype, &[usize]); 3] = [
 ];
 
 #[test]
+fn a_file_in_float64_stays_in_float64() {
+    let folder = TempDir::new().unwrap();
+    let double: Vec<_> = GROUP
+        .map(|(name, _, shape)| (name, Dtype::F64, shape))
+        .into();
+    let input = file(&folder, &double, None);
+    let out = folder.path().join("out.safetensors");
+    for device in ["cpu", "software"] {
+        let output = layernorm(&["run", path(&input), "--out", path(&out), "--device", device]);
+        assert!(stdout(&output).contains("a: x [2, 8] f64"), "{output:?}");
+        let bytes = fs::read(&out).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        for (name, expected) in [
+            ("a/y", 0.0),
+            ("a/mean", 0.0),
+            ("a/rstd", 1e5f32.sqrt() as f64),
+        ] {
+            let tensor = tensors.tensor(name).unwrap();
+            assert_eq!(tensor.dtype(), Dtype::F64, "{name}");
+            let first = f64::from_le_bytes(tensor.data()[..8].try_into().unwrap());
+            assert!(
+                (first - expected).abs() <= 1e-5 * expected,
+                "{name} is {first}"
+            );
+        }
+    }
+}
+
+#[test]
 fn real_activations_come_out_within_the_promised_error() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("out.safetensors");
@@ -175,10 +204,10 @@ fn bad_files_are_named_and_nothing_is_written() {
         &run(&file(&folder, &short, None)),
         &["weight has 7 elements, x has 8 columns"],
     );
-    let double: [(&str, Dtype, &[usize]); 3] = [("a/x", Dtype::F64, &[2, 8]), GROUP[1], GROUP[2]];
+    let whole: [(&str, Dtype, &[usize]); 3] = [("a/x", Dtype::I64, &[2, 8]), GROUP[1], GROUP[2]];
     refused(
-        &run(&file(&folder, &double, None)),
-        &["a/x is F64", "f32, f16, bf16"],
+        &run(&file(&folder, &whole, None)),
+        &["a/x is I64", "f32, f16, bf16, f64"],
     );
     let scalar: [(&str, Dtype, &[usize]); 3] = [("a/x", f32, &[]), GROUP[1], GROUP[2]];
     refused(&run(&file(&folder, &scalar, None)), &["rank 0"]);

@@ -74,10 +74,10 @@ pub fn compare(case: &Case, inputs: &Inputs, got: &Results) -> Verdict {
         tolerance::y(case.dtype, y, want.y_terms[i / n], want.y_of_mean[i / n])
     })?;
     within("mean", &got.mean, &want.mean, |i, _| {
-        tolerance::mean(want.mean_terms[i])
+        tolerance::mean(case.dtype, want.mean_terms[i])
     })?;
     within("rstd", &got.rstd, &want.rstd, |_, rstd| {
-        tolerance::rstd(rstd)
+        tolerance::rstd(case.dtype, rstd)
     })?;
     within("dx", &got.dx, &want.dx, |i, dx| {
         tolerance::dx(case.dtype, dx, want.dx_terms[i / n], want.dx_of_mean[i / n])
@@ -116,7 +116,7 @@ pub fn within(
     want: &[f64],
     bound: impl Fn(usize, f64) -> f64,
 ) -> Verdict {
-    let got = got.to_f32_vec().map_err(|error| error.to_string())?;
+    let got = got.to_f64_vec().map_err(|error| error.to_string())?;
     if got.len() != want.len() {
         return Err(format!(
             "{name} has {} elements, not {}",
@@ -125,7 +125,7 @@ pub fn within(
         ));
     }
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        let (error, bound) = ((f64::from(got) - want).abs(), bound(i, want));
+        let (error, bound) = ((got - want).abs(), bound(i, want));
         // A NaN is not within any bound, where `error > bound` would let it pass.
         let passes = error <= bound;
         if !passes {

@@ -96,6 +96,7 @@ pub fn tensor(values: &[f64], shape: &[usize], dtype: DType, device: &Device) ->
             let values: Vec<bf16> = values.iter().map(|&v| bf16::from_f64(v)).collect();
             Tensor::from_slice(&values, shape, device)
         }
+        DType::F64 => Tensor::from_slice(values, shape, device),
     }
 }
 
@@ -104,6 +105,7 @@ fn round(value: f64, dtype: DType) -> f64 {
         DType::F32 => f64::from(value as f32),
         DType::F16 => f16::from_f64(value).to_f64(),
         DType::BF16 => bf16::from_f64(value).to_f64(),
+        DType::F64 => value,
     }
 }
 

@@ -1,4 +1,5 @@
-//! LayerNorm in f64 by its definition, two passes, no cleverness: what every device is compared with.
+//! LayerNorm in f64 by its definition, two passes, no cleverness but sums that carry what their roundings lose:
+//! what every device is compared with, f64 kernels among them.
 
 /// What a forward and a backward pass read, row-major, as the values that the device was given.
 pub struct Input<'a> {
@@ -53,16 +54,16 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         ..Output::default()
     };
     for (x, dy) in input.x.chunks(n_cols).zip(input.dy.chunks(n_cols)) {
-        let mean = x.iter().sum::<f64>() / n;
-        let var = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        let mean = sum(x.iter().copied()) / n;
+        let var = sum(x.iter().map(|x| (x - mean).powi(2))) / n;
         let rstd = 1.0 / (var + input.eps).sqrt();
         let xhat: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
         let dxhat: Vec<f64> = (0..n_cols).map(|c| dy[c] * weight(c)).collect();
-        let mean_dxhat = dxhat.iter().sum::<f64>() / n;
-        let mean_dxhat_xhat = dxhat.iter().zip(&xhat).map(|(d, h)| d * h).sum::<f64>() / n;
+        let mean_dxhat = sum(dxhat.iter().copied()) / n;
+        let mean_dxhat_xhat = sum(dxhat.iter().zip(&xhat).map(|(d, h)| d * h)) / n;
 
         // xhat moves by this for an error in mean as large as what it is the sum of.
-        let shift = x.iter().map(|x| x.abs()).sum::<f64>() / n * rstd;
+        let shift = sum(x.iter().map(|x| x.abs())) / n * rstd;
         let (mut y_terms, mut dx_terms) = (0.0f64, 0.0f64);
         let (mut y_of_mean, mut dx_of_mean) = (0.0f64, 0.0f64);
         for c in 0..n_cols {
@@ -94,6 +95,22 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         out.dx_of_mean.push(dx_of_mean);
     }
     out
+}
+
+/// A sum with a second word for what each addition rounds off (Neumaier 1974).
+fn sum(values: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut lost) = (0.0f64, 0.0f64);
+    for value in values {
+        let next = sum + value;
+        lost += if sum.abs() >= value.abs() {
+            (sum - next) + value
+        } else {
+            (value - next) + sum
+        };
+        sum = next;
+    }
+    // An infinite or NaN sum loses NaN.
+    if lost.is_nan() { sum } else { sum + lost }
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@
 //! mean |x|. x - mean has that error, however small the difference: the oracle's `*_of_mean` say what becomes
 //! of it in y, dx and dweight.
 //!
+//! For f64 each bound is 2^-29 of f32's: the same number of roundings, each of 2^-53 instead of 2^-24, with a
+//! square root and a division where f32 has rsqrt.approx.
+//!
 //! An f16 or bf16 result may also be one unit in the last place off: half of one is its own rounding, and
 //! an f32 error near a tie moves it to the neighbour.
 
@@ -27,6 +30,7 @@ pub fn ulp(dtype: DType, value: f64) -> f64 {
         DType::F32 => (23, -126),
         DType::F16 => (10, -14),
         DType::BF16 => (7, -126),
+        DType::F64 => (52, -1022),
     };
     let exponent = if value == 0.0 {
         min_exponent
@@ -41,32 +45,33 @@ const MEAN: f64 = 1.2e-7;
 
 /// The bound on |got - expected| for an element of y.
 pub fn y(dtype: DType, expected: f64, row_terms: f64, of_mean: f64) -> f64 {
-    2e-6 * row_terms + MEAN * of_mean + rounding(dtype, expected)
+    inside(dtype) * (2e-6 * row_terms + MEAN * of_mean) + rounding(dtype, expected)
 }
 
-/// The bound for a row's mean, which is f32.
-pub fn mean(row_terms: f64) -> f64 {
-    5e-7 * row_terms
+/// The bound for a row's mean, which is f32, or f64 for f64.
+pub fn mean(dtype: DType, row_terms: f64) -> f64 {
+    inside(dtype) * 5e-7 * row_terms
 }
 
-/// The bound for a row's rstd, which is f32.
-pub fn rstd(expected: f64) -> f64 {
-    2e-6 * expected
+/// The bound for a row's rstd, which is f32, or f64 for f64.
+pub fn rstd(dtype: DType, expected: f64) -> f64 {
+    inside(dtype) * 2e-6 * expected
 }
 
 /// The bound for an element of dx.
 pub fn dx(dtype: DType, expected: f64, row_terms: f64, of_mean: f64) -> f64 {
-    4e-6 * row_terms + MEAN * of_mean + rounding(dtype, expected)
+    inside(dtype) * (4e-6 * row_terms + MEAN * of_mean) + rounding(dtype, expected)
 }
 
 /// The bound for an element of dweight.
 pub fn dweight(dtype: DType, expected: f64, terms: f64, of_mean: f64, n_rows: usize) -> f64 {
-    (n_rows as f64).sqrt() * (2e-6 * terms + MEAN * of_mean) + rounding(dtype, expected)
+    inside(dtype) * (n_rows as f64).sqrt() * (2e-6 * terms + MEAN * of_mean)
+        + rounding(dtype, expected)
 }
 
 /// The bound for an element of dbias.
 pub fn dbias(dtype: DType, expected: f64, terms: f64, n_rows: usize) -> f64 {
-    (n_rows as f64).sqrt() * 2e-6 * terms + rounding(dtype, expected)
+    inside(dtype) * (n_rows as f64).sqrt() * 2e-6 * terms + rounding(dtype, expected)
 }
 
 /// The fixture's bounds on |got - expected| / |expected|, as norms over the whole tensor, for f32.
@@ -77,9 +82,17 @@ pub const FIXTURE: [(&str, f64); 4] = [
     ("dbias", 5e-6),
 ];
 
+/// A rounding inside, relative to one of f32.
+fn inside(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => 2f64.powi(-29),
+        _ => 1.0,
+    }
+}
+
 fn rounding(dtype: DType, expected: f64) -> f64 {
     match dtype {
-        DType::F32 => 0.0,
+        DType::F32 | DType::F64 => 0.0,
         DType::F16 | DType::BF16 => ulp(dtype, expected),
     }
 }
@@ -91,6 +104,7 @@ mod tests {
     #[test]
     fn units_in_the_last_place() {
         assert_eq!(ulp(DType::F32, 1.0), f64::from(f32::EPSILON));
+        assert_eq!(ulp(DType::F64, 1.0), f64::EPSILON);
         assert_eq!(ulp(DType::F16, 1.5), 2f64.powi(-10));
         assert_eq!(ulp(DType::F16, 1e-7), 2f64.powi(-24));
         assert_eq!(ulp(DType::BF16, 256.0), 2.0);

@@ -17,7 +17,7 @@ use super::DeviceName;
 /// G/dbias_f64), prints how far the results are from them.
 #[derive(Args)]
 pub struct Run {
-    /// The file to read: f32, f16 or bf16 tensors.
+    /// The file to read: f32, f16, bf16 or f64 tensors.
     input: PathBuf,
     /// The file to write the results to, whole or not at all.
     #[arg(long, value_name = "OUT")]
@@ -152,7 +152,7 @@ impl Results {
         text.push('\n');
         for (name, tensor) in &self.tensors {
             if let Some(reference) = contents.float64(&format!("{group}/{name}_f64")) {
-                let got = tensor.to_f32_vec()?;
+                let got = tensor.to_f64_vec()?;
                 let Some(error) = Distance::between(&got, &reference) else {
                     let (got, expected) = (got.len(), reference.len());
                     let _ = writeln!(
@@ -190,13 +190,13 @@ struct Distance {
 
 impl Distance {
     /// `None` for different lengths. A NaN anywhere makes both numbers NaN.
-    fn between(got: &[f32], reference: &[f64]) -> Option<Self> {
+    fn between(got: &[f64], reference: &[f64]) -> Option<Self> {
         if got.len() != reference.len() {
             return None;
         }
         let (mut squares, mut norm, mut largest) = (0.0, 0.0, 0.0f64);
         for (&got, &reference) in got.iter().zip(reference) {
-            let difference = (f64::from(got) - reference).abs();
+            let difference = (got - reference).abs();
             squares += difference * difference;
             norm += reference * reference;
             // `max` would drop a NaN.
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn distances() {
-        let distance = |got: &[f32], reference: &[f64]| Distance::between(got, reference);
+        let distance = |got: &[f64], reference: &[f64]| Distance::between(got, reference);
         let same = distance(&[3.0, 4.0], &[3.0, 4.0]).unwrap();
         assert_eq!((same.relative, same.largest), (0.0, 0.0));
         let off = distance(&[3.0, 5.0], &[3.0, 4.0]).unwrap();
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn nan_shows() {
-        let nan = Distance::between(&[f32::NAN, 4.0], &[3.0, 4.0]).unwrap();
+        let nan = Distance::between(&[f64::NAN, 4.0], &[3.0, 4.0]).unwrap();
         assert!(nan.relative.is_nan() && nan.largest.is_nan());
     }
 }

@@ -11,7 +11,7 @@ use super::lanes::Lane;
 use super::{Value, parameter, row};
 use crate::host;
 use crate::pass::BackwardPass;
-use crate::{DType, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// Rows that share one trip of dweight and dbias through the registers. More would fall on one another's places
 /// in the nearest cache, where rows of 4 KiB all begin alike.
@@ -135,6 +135,12 @@ fn write(
         DType::F32 => reduce::<f32>(gradient, partials, offset, n_cols, accumulate),
         DType::F16 => reduce::<half::f16>(gradient, partials, offset, n_cols, accumulate),
         DType::BF16 => reduce::<half::bf16>(gradient, partials, offset, n_cols, accumulate),
+        // An f64 gradient is that of an f64 x, which is not here.
+        got @ DType::F64 => Err(Error::DTypeMismatch {
+            name: "the gradient",
+            got,
+            allowed: vec![DType::F32, DType::F16, DType::BF16],
+        }),
     }
 }
 

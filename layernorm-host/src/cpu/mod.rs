@@ -5,6 +5,7 @@
 //! input gives the same bits on any number of threads.
 
 mod backward;
+mod double;
 mod forward;
 mod gradients;
 mod lanes;
@@ -23,6 +24,7 @@ pub fn forward(pass: &mut ForwardPass<'_>) -> Result<()> {
         DType::F32 => forward::run::<f32>(pass),
         DType::F16 => forward::run::<f16>(pass),
         DType::BF16 => forward::run::<bf16>(pass),
+        DType::F64 => double::forward(pass),
     }
 }
 
@@ -32,6 +34,7 @@ pub fn backward(pass: &mut BackwardPass<'_>) -> Result<()> {
         DType::F32 => backward::run::<f32>(pass),
         DType::F16 => backward::run::<f16>(pass),
         DType::BF16 => backward::run::<bf16>(pass),
+        DType::F64 => double::backward(pass),
     }
 }
 

@@ -38,10 +38,11 @@ impl Tensor {
             DType::F32 => bytemuck::cast_slice(&self.to_vec::<f32>()?).to_vec(),
             DType::F16 => bytemuck::cast_slice(&self.to_vec::<half::f16>()?).to_vec(),
             DType::BF16 => bytemuck::cast_slice(&self.to_vec::<half::bf16>()?).to_vec(),
+            DType::F64 => bytemuck::cast_slice(&self.to_vec::<f64>()?).to_vec(),
         })
     }
 
-    /// The elements in row-major order as f32, which holds every value of every dtype.
+    /// The elements in row-major order as f32: exactly, but for f64, which is rounded to nearest even.
     ///
     /// # Errors
     ///
@@ -59,7 +60,24 @@ impl Tensor {
                 .into_iter()
                 .map(f32::from)
                 .collect(),
+            DType::F64 => self
+                .to_vec::<f64>()?
+                .into_iter()
+                .map(|value| value as f32)
+                .collect(),
         })
+    }
+
+    /// The elements in row-major order as f64, which holds every value of every dtype.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::to_vec`].
+    pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
+        if self.dtype == DType::F64 {
+            return self.to_vec::<f64>();
+        }
+        Ok(self.to_f32_vec()?.into_iter().map(f64::from).collect())
     }
 
     /// Replaces the elements by `data`, in row-major order.
@@ -152,6 +170,7 @@ impl Tensor {
             DType::F32 => self.copied::<f32>(device),
             DType::F16 => self.copied::<half::f16>(device),
             DType::BF16 => self.copied::<half::bf16>(device),
+            DType::F64 => self.copied::<f64>(device),
         }
     }
 

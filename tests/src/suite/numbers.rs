@@ -17,6 +17,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("more_rows_than_the_grid_has_places", many_rows),
     ("without_weight_or_bias", without_parameters),
     ("large_mean", large_mean),
+    ("f64_is_f64_throughout", double),
     ("eps_zero_and_large", other_eps),
     (
         "constant_rows_whose_mean_over_std_overflows",
@@ -105,6 +106,22 @@ fn large_mean(device: &Device) -> Verdict {
             let case = Case {
                 mean,
                 ..Case::new(7, n_cols, DType::F32, DType::F32)
+            };
+            check::case(&case, device)?;
+        }
+    }
+    Ok(())
+}
+
+/// Statistics, sums or partials in f32 anywhere would cost half of the digits: here those that are left after a
+/// mean of 1e7, of rows long enough for every loop and of more rows than the grid has places.
+fn double(device: &Device) -> Verdict {
+    for (n_rows, n_cols) in [(7, 1), (7, 33), (7, 1025), (3, 65_536), (1_201, 130)] {
+        for mean in [0.0, 1e7] {
+            let case = Case {
+                mean,
+                eps: 1e-12,
+                ..Case::new(n_rows, n_cols, DType::F64, DType::F64)
             };
             check::case(&case, device)?;
         }
