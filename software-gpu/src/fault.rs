@@ -25,6 +25,8 @@ pub enum FaultKind {
     GlobalRace,
     /// A barrier that some threads of the block did not reach.
     BarrierDivergence,
+    /// An access to shared memory of a block of the cluster that may not have started or may have exited.
+    AbsentBlock,
     /// A shuffle, vote or warp barrier whose mask names a lane that is not there.
     AbsentLane,
     /// A kernel parameter buffer shorter than the kernel's list.
@@ -33,6 +35,8 @@ pub enum FaultKind {
     InvalidLaunch,
     /// More threads, registers or shared memory than the kernel or the device has for this launch.
     OutOfResources,
+    /// A cluster of more blocks than are allowed, or of another size than the kernel's.
+    ClusterSize,
     /// The kernel executed `trap`, or an instruction that cannot be executed.
     IllegalInstruction,
     /// The kernel executed more instructions than the launch allows.
@@ -49,10 +53,12 @@ impl FaultKind {
             FaultKind::Timeout => 702,
             FaultKind::IllegalInstruction => 715,
             FaultKind::Misaligned => 716,
+            FaultKind::ClusterSize => 912,
             FaultKind::Uninitialised
             | FaultKind::SharedRace
             | FaultKind::GlobalRace
             | FaultKind::BarrierDivergence
+            | FaultKind::AbsentBlock
             | FaultKind::AbsentLane => 719,
         }
     }
@@ -61,7 +67,10 @@ impl FaultKind {
     pub fn is_sticky(&self) -> bool {
         !matches!(
             self,
-            FaultKind::ParameterBuffer | FaultKind::InvalidLaunch | FaultKind::OutOfResources
+            FaultKind::ParameterBuffer
+                | FaultKind::InvalidLaunch
+                | FaultKind::OutOfResources
+                | FaultKind::ClusterSize
         )
     }
 
@@ -75,6 +84,8 @@ impl FaultKind {
             FaultKind::SharedRace => "race in shared memory",
             FaultKind::GlobalRace => "race between blocks in global memory",
             FaultKind::BarrierDivergence => "barrier not reached by all threads",
+            FaultKind::AbsentBlock => "access to shared memory of a block that may not be there",
+            FaultKind::ClusterSize => "cluster of a size that cannot be",
             FaultKind::AbsentLane => "member mask does not match the lanes that are there",
             FaultKind::ParameterBuffer => "kernel parameters are too short",
             FaultKind::InvalidLaunch => "launch outside the device's limits",

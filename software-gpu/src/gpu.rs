@@ -187,6 +187,25 @@ impl Gpu {
         config: &LaunchConfig,
         params: &[u8],
     ) -> Result<Counters, Fault> {
-        crate::exec::launch(self, kernel, config, params).map_err(|fault| *fault)
+        crate::exec::launch(self, kernel, config, None, params).map_err(|fault| *fault)
+    }
+
+    /// Runs a kernel to its end in clusters of so many blocks along x, y and z. A kernel that says itself
+    /// how large its clusters are (`.reqnctapercluster`) needs no more than [`launch`](Gpu::launch).
+    ///
+    /// # Errors
+    /// As for [`launch`](Gpu::launch); [`FaultKind::ClusterSize`](crate::FaultKind::ClusterSize).
+    #[expect(
+        clippy::result_large_err,
+        reason = "a launch is a long call and a fault its end"
+    )]
+    pub fn launch_clusters(
+        &self,
+        kernel: &Kernel,
+        config: &LaunchConfig,
+        cluster: [u32; 3],
+        params: &[u8],
+    ) -> Result<Counters, Fault> {
+        crate::exec::launch(self, kernel, config, Some(cluster), params).map_err(|fault| *fault)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use crate::gpu::Gpu;
 use crate::memory::Memory;
@@ -225,6 +225,9 @@ fn kernel(
     model: &Model,
     text: &Arc<str>,
 ) -> Result<Kernel, Vec<SyntaxError>> {
+    if module.target < 90 || module.version < (7, 8) {
+        without_clusters(entry)?;
+    }
     let used = used_variables(entry);
     let (mut shared, mut local) = (Layout::default(), Layout::default());
     let mut places = Placement {
@@ -298,11 +301,45 @@ fn kernel(
             .min(bounded)
             .clamp(16, 255),
         required_block: entry.req_ntid,
+        required_cluster: entry.req_cluster,
+        explicit_cluster: entry.explicit_cluster,
+        max_cluster: entry.max_cluster,
+        non_portable_cluster: AtomicBool::new(false),
         dynamic_start: dynamic_start as u32,
         dynamic_allowed: AtomicU32::new(0),
         program,
         text: text.clone(),
     })
+}
+
+/// Errors where the entry has to do with clusters, for modules that cannot.
+fn without_clusters(entry: &ast::Entry<'_>) -> Result<(), Vec<SyntaxError>> {
+    let error = |line, what: &str| SyntaxError {
+        line,
+        reason: format!("{what} needs PTX 7.8 and target sm_90 or later"),
+    };
+    let mut errors = Vec::new();
+    if entry.req_cluster.is_some() || entry.explicit_cluster || entry.max_cluster.is_some() {
+        errors.push(error(entry.line, "a cluster's size"));
+    }
+    for instruction in &entry.code {
+        let opcode = instruction.opcode;
+        let of_cluster = opcode.starts_with("barrier.cluster")
+            || opcode.starts_with("mapa")
+            || opcode.starts_with("getctarank")
+            || opcode.contains("shared::cluster");
+        let reads = |operand: &Operand| matches!(operand, Operand::Special(special) if special.is_of_cluster());
+        if of_cluster {
+            errors.push(error(instruction.line, &format!("`{opcode}`")));
+        } else if instruction.operands.iter().any(reads) {
+            errors.push(error(instruction.line, "a register of the cluster"));
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
 }
 
 /// The module's variables that the entry names.

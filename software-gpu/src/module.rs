@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use crate::Gpu;
 use crate::memory::Memory;
@@ -72,6 +72,12 @@ pub struct Kernel {
     pub(crate) registers: u32,
     /// `.reqntid`
     pub(crate) required_block: Option<[u32; 3]>,
+    /// `.reqnctapercluster`, `.explicitcluster`, `.maxclusterrank`
+    pub(crate) required_cluster: Option<[u32; 3]>,
+    pub(crate) explicit_cluster: bool,
+    pub(crate) max_cluster: Option<u32>,
+    /// Clusters of more than 8 blocks, which the caller asked to be allowed.
+    pub(crate) non_portable_cluster: AtomicBool,
     /// Where dynamic shared memory starts: behind the static.
     pub(crate) dynamic_start: u32,
     /// Dynamic shared bytes that the caller asked to be allowed.
@@ -116,6 +122,22 @@ impl Kernel {
     /// has is the limit in the end.
     pub fn allow_dynamic_shared(&self, bytes: u32) {
         self.dynamic_allowed.store(bytes, Relaxed);
+    }
+
+    /// Blocks along x, y and z of the clusters that the kernel asks for, if it does.
+    pub fn required_cluster(&self) -> Option<[u32; 3]> {
+        self.required_cluster
+    }
+
+    /// Allows clusters of up to 16 blocks, past the 8 that every device with clusters has:
+    /// `cuFuncSetAttribute` with `CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED`.
+    pub fn allow_non_portable_cluster(&self, allow: bool) {
+        self.non_portable_cluster.store(allow, Relaxed);
+    }
+
+    /// Whether clusters of up to 16 blocks are allowed.
+    pub fn allows_non_portable_cluster(&self) -> bool {
+        self.non_portable_cluster.load(Relaxed)
     }
 
     /// Bytes of dynamic shared memory that a launch on the model may ask for.

@@ -49,7 +49,8 @@ fn value(device: &Device, attribute: u32) -> Option<i32> {
         // Graphics, textures, mapped and managed memory, stream memory operations, cooperative launches
         // and what came after: known, and not had.
         15..=119 => 0,
-        120..=160 => 0,
+        120 => (m.compute_capability.0 >= 9).into(), // clusters
+        121..=160 => 0,
         _ => return None,
     };
     Some(i32::try_from(value).unwrap_or(i32::MAX))

@@ -76,6 +76,7 @@ codes! {
     NOT_SUPPORTED = 801, "operation not supported";
     SYSTEM_NOT_READY = 802, "system not yet initialized";
     SYSTEM_DRIVER_MISMATCH = 803, "system has unsupported display driver / cuda driver combination";
+    INVALID_CLUSTER_SIZE = 912, "Invalid cluster size";
     UNKNOWN = 999, "unknown error";
 }
 

@@ -70,7 +70,12 @@ pub(super) unsafe fn cuFuncGetAttribute(out: *mut i32, attribute: u32, handle: u
         5 | 6 => 10 * major + minor, // what it was compiled for: this device
         8 => kernel.max_dynamic_shared(model),
         9 => function.carveout.load(Ordering::SeqCst),
-        10..=15 => 0, // clusters
+        10 => (kernel.explicit_cluster && kernel.required_cluster().is_none()).into(),
+        11..=13 => kernel
+            .required_cluster()
+            .map_or(0, |cluster| cluster[attribute as usize - 11]),
+        14 => kernel.allows_non_portable_cluster().into(),
+        15 => 0, // how clusters are scheduled: as the device likes
         _ => return Err(Code::INVALID_VALUE),
     };
     // SAFETY: null or writable, by the driver API's contract.
@@ -95,6 +100,12 @@ pub(super) fn cuFuncSetAttribute(handle: usize, attribute: u32, value: i32) -> O
             function.carveout.store(value as u32, Ordering::SeqCst);
             Ok(())
         }
+        14 if model.compute_capability.0 >= 9 && matches!(value, 0 | 1) => {
+            function.kernel.allow_non_portable_cluster(value == 1);
+            Ok(())
+        }
+        // A preference that changes nothing here.
+        15 if model.compute_capability.0 >= 9 && (0..=2).contains(&value) => Ok(()),
         10..=15 => Err(Code::NOT_SUPPORTED),
         _ => Err(Code::INVALID_VALUE),
     }

@@ -133,23 +133,44 @@ pub(super) unsafe fn cuLaunchKernel(
     pointers: *mut *mut u8,
     extra: *mut *mut u8,
 ) -> Outcome {
+    let config = LaunchConfig {
+        grid: [grid_x, grid_y, grid_z],
+        block: [block_x, block_y, block_z],
+        dynamic_shared: shared_bytes,
+    };
+    // SAFETY: passed on unchanged.
+    unsafe { launch(handle, &config, None, stream, pointers, extra) }
+}
+
+/// A launch, in clusters of a size if that is said.
+///
+/// # Safety
+/// As for `cuLaunchKernel`.
+unsafe fn launch(
+    handle: usize,
+    config: &LaunchConfig,
+    cluster: Option<[u32; 3]>,
+    stream: usize,
+    pointers: *mut *mut u8,
+    extra: *mut *mut u8,
+) -> Outcome {
     let context = to_work_in(stream)?;
     let function = function::well(handle)?;
     if function.context != context.handle {
         return Err(Code::INVALID_HANDLE);
     }
     let kernel = &function.kernel;
-    check_shared(kernel, context.device().gpu.model(), shared_bytes)?;
+    let model = context.device().gpu.model();
+    check_shared(kernel, model, config.dynamic_shared)?;
     // SAFETY: the caller passes what the driver API asks for.
     let params = unsafe { parameters(kernel, pointers, extra) }?;
-    let config = LaunchConfig {
-        grid: [grid_x, grid_y, grid_z],
-        block: [block_x, block_y, block_z],
-        dynamic_shared: shared_bytes,
-    };
-    let launched = context
-        .device()
-        .run(|gpu| gpu.launch(kernel, &config, &params).map_err(Box::new));
+    let launched = context.device().run(|gpu| {
+        match cluster {
+            None => gpu.launch(kernel, config, &params),
+            Some(cluster) => gpu.launch_clusters(kernel, config, cluster, &params),
+        }
+        .map_err(Box::new)
+    });
     let Err(fault) = launched else {
         return Ok(());
     };
@@ -186,8 +207,11 @@ struct Attribute {
 const _: () = assert!(size_of::<ExtendedConfig>() == 56 && size_of::<Attribute>() == 72);
 
 /// Attributes that change nothing where work is done at its call: none, cache hints, synchronisation
-/// policy, programmatic serialisation, priority, memory domains.
-const HINTS: [u32; 8] = [0, 1, 3, 6, 8, 9, 10, 14];
+/// policy, how clusters are scheduled, programmatic serialisation, priority, memory domains.
+const HINTS: [u32; 9] = [0, 1, 3, 5, 6, 8, 9, 10, 14];
+
+/// The attribute with a cluster's blocks along x, y and z.
+const CLUSTER_DIMENSION: u32 = 4;
 
 pub(super) unsafe fn cuLaunchKernelEx(
     config: *const u8,
@@ -203,10 +227,14 @@ pub(super) unsafe fn cuLaunchKernelEx(
     if config.n_attributes > 0 && config.attributes.is_null() {
         return Err(Code::INVALID_VALUE);
     }
+    let mut cluster = None;
     for index in 0..config.n_attributes as usize {
         // SAFETY: the list has `n_attributes` entries, by the driver API's contract.
         let attribute = unsafe { config.attributes.add(index).read_unaligned() };
-        if !HINTS.contains(&attribute.id) {
+        if attribute.id == CLUSTER_DIMENSION {
+            let [xy, z, ..] = attribute.value;
+            cluster = Some([xy as u32, (xy >> 32) as u32, z as u32]);
+        } else if !HINTS.contains(&attribute.id) {
             report::say(&format!(
                 "launch attribute {} is not supported",
                 attribute.id
@@ -214,12 +242,20 @@ pub(super) unsafe fn cuLaunchKernelEx(
             return Err(Code::NOT_SUPPORTED);
         }
     }
-    let ([gx, gy, gz], [bx, by, bz]) = (config.grid, config.block);
-    let (shared, stream) = (config.shared_bytes, config.stream);
+    let launch_config = LaunchConfig {
+        grid: config.grid,
+        block: config.block,
+        dynamic_shared: config.shared_bytes,
+    };
     // SAFETY: passed on unchanged.
     unsafe {
-        cuLaunchKernel(
-            handle, gx, gy, gz, bx, by, bz, shared, stream, pointers, extra,
+        launch(
+            handle,
+            &launch_config,
+            cluster,
+            config.stream,
+            pointers,
+            extra,
         )
     }
 }

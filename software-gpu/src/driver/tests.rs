@@ -302,3 +302,52 @@ fn no_panic_leaves_an_entry_point() {
         "{words}"
     );
 }
+
+#[test]
+fn clusters_by_the_launch_and_by_the_kernel() {
+    const TEXT: &str = ".version 8.0\n.target sm_90\n.address_size 64\n\
+        .visible .entry free()\n{\n\tret;\n}\n\
+        .visible .entry fixed() .explicitcluster .reqnctapercluster 2, 1, 1\n{\n\tret;\n}\n\0";
+    let _context = TestContext::new();
+    let (mut module, mut free, mut fixed) = (0, 0, 0);
+    let function = |out: &mut usize, module, name: &std::ffi::CStr| {
+        // SAFETY: the name ends in a zero.
+        let code = unsafe { cuModuleGetFunction(out, module, name.as_ptr().cast()) };
+        assert_eq!(code, OK);
+    };
+    // SAFETY: the text ends in a zero.
+    let code = unsafe { cuModuleLoadData(&mut module, TEXT.as_ptr()) };
+    assert_eq!(code, OK);
+    function(&mut free, module, c"free");
+    function(&mut fixed, module, c"fixed");
+    // A `CUlaunchConfig`, whose attribute is a cluster of `size` blocks along x.
+    let launch = |function: usize, blocks: u32, size: u32| {
+        let attribute = [4u64, 1 << 32 | u64::from(size), 1, 0, 0, 0, 0, 0, 0];
+        let dimensions = [blocks, 1, 1, 32, 1, 1, 0, 0];
+        let mut config = [0u8; 56];
+        for (at, value) in dimensions.iter().enumerate() {
+            config[4 * at..][..4].copy_from_slice(&value.to_le_bytes());
+        }
+        config[40..48].copy_from_slice(&attribute.as_ptr().addr().to_le_bytes());
+        config[48] = 1;
+        // SAFETY: the configuration is as the driver API has it, and the kernel has no parameters.
+        unsafe { cuLaunchKernelEx(config.as_ptr(), function, null_mut(), null_mut()) }
+    };
+    assert_eq!(launch(free, 8, 4), OK);
+    assert_eq!(launch(free, 8, 3), INVALID_VALUE, "8 is no multiple of 3");
+    assert_eq!(launch(free, 16, 16), Code::INVALID_CLUSTER_SIZE.0);
+    assert_eq!(launch(fixed, 8, 2), OK);
+    assert_eq!(launch(fixed, 8, 4), Code::INVALID_CLUSTER_SIZE.0);
+    // SAFETY: no pointers but the configuration's.
+    unsafe {
+        let plain =
+            |blocks| cuLaunchKernel(fixed, blocks, 1, 1, 32, 1, 1, 0, 0, null_mut(), null_mut());
+        assert_eq!(plain(8), OK);
+        assert_eq!(plain(7), INVALID_VALUE);
+        let mut width = 0;
+        assert_eq!(cuFuncGetAttribute(&mut width, 11, fixed), OK);
+        assert_eq!(width, 2);
+        assert_eq!(cuFuncSetAttribute(free, 14, 1), OK);
+    }
+    assert_eq!(launch(free, 16, 16), OK);
+}

@@ -4,11 +4,13 @@
 use super::block::Room;
 use super::global::global;
 use super::scalar::{self, cvt_loaded, truncate};
-use super::shadow::{How, Who};
+use super::shadow::How;
 use super::trouble::{Outcome, Trouble};
 use super::warp::{Warp, lanes};
 use crate::fault::FaultKind;
-use crate::program::{Access, Atomic, AtomicOp, Class, LOCAL_WINDOW, SHARED_WINDOW, Type, WINDOW};
+use crate::program::{
+    Access, Atomic, AtomicOp, BLOCK_SHIFT, Class, LOCAL_WINDOW, SHARED_WINDOW, Type, WINDOW,
+};
 use crate::ptx::ast::Space;
 
 /// What an access does.
@@ -65,7 +67,7 @@ pub(super) fn execute(
     }
     for (mask, space) in parts
         .into_iter()
-        .zip([Space::Global, Space::Shared, Space::Local])
+        .zip([Space::Global, Space::Cluster, Space::Local])
     {
         if mask != 0 {
             group(room, warp, access, action, mask, &at, space)?;
@@ -89,6 +91,7 @@ fn group(
     match space {
         Space::Global | Space::Const => global(room, warp, access, action, mask, at),
         Space::Shared => shared(room, warp, access, action, mask, at),
+        Space::Cluster => of_cluster(room, warp, access, action, mask, at),
         _ => local(warp, access, action, mask, at),
     }
 }
@@ -252,18 +255,48 @@ fn shared(
             Action::Atomic => How::Atomic,
         };
         for lane in lanes(mask) {
-            let who = Who {
-                thread: warp.index * 32 + lane as u32,
-                syncs: warp.syncs,
-                pc: warp.pc,
-            };
-            room.shadow.touch(how, at[lane], access.bytes(), who)?;
+            room.shadow
+                .touch(how, at[lane], access.bytes(), warp.who(lane))?;
         }
     }
     if room.launch.checks.counters {
         room.tally.shared(action, mask, at, access.bytes());
     }
     plain(warp, access, action, mask, at, &mut room.shared);
+    Ok(())
+}
+
+/// Shared memory of any block of the cluster: the lanes that are in one block's at a time.
+#[inline(always)]
+fn of_cluster(
+    room: &mut Room<'_>,
+    warp: &mut Warp,
+    access: &Access,
+    action: Action,
+    mask: u32,
+    at: &[u64; 32],
+) -> Outcome<()> {
+    let mut rest = mask;
+    while rest != 0 {
+        let first = rest.trailing_zeros() as usize;
+        let owner = at[first] >> BLOCK_SHIFT;
+        let now = lanes(rest)
+            .filter(|lane| at[*lane] >> BLOCK_SHIFT == owner)
+            .fold(0, |now, lane| now | 1 << lane);
+        rest &= !now;
+        let offsets = at.map(|address| address & ((1 << BLOCK_SHIFT) - 1));
+        let home = room.rank();
+        if owner == 0 || owner == home as u64 + 1 {
+            shared(room, warp, access, action, now, &offsets)?;
+            continue;
+        }
+        let rank = owner as usize - 1;
+        room.visit(warp, rank, first, at[first])?;
+        room.enter(rank);
+        let outcome = shared(room, warp, access, action, now, &offsets);
+        room.enter(home);
+        outcome?;
+    }
     Ok(())
 }
 

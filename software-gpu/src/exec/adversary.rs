@@ -5,13 +5,12 @@
 //! again, and an approximation gives the same value for the same operand, as it does on a device.
 
 use super::scalar;
-use crate::gpu::LaunchConfig;
 use crate::program::{Arith, Kind, Type};
 
 /// Instructions in a turn without an adversary: a warp that spins lets the others of its block run.
 const TURN: u32 = 1 << 16;
 
-/// The choices of a launch.
+/// The choices of a launch. A block by itself is a cluster of one.
 pub(super) struct Adversary {
     seed: Option<u64>,
     blocks: u64,
@@ -35,8 +34,8 @@ fn gcd(a: u64, b: u64) -> u64 {
 }
 
 impl Adversary {
-    pub fn new(seed: Option<u64>, config: &LaunchConfig) -> Adversary {
-        let blocks: u64 = config.grid.iter().map(|n| u64::from(*n)).product();
+    /// For a launch of so many clusters.
+    pub fn new(seed: Option<u64>, blocks: u64) -> Adversary {
         let (mut step, mut start) = (1, 0);
         if let Some(seed) = seed {
             step = hash(&[seed, 1]) % blocks;
@@ -148,12 +147,7 @@ mod tests {
     use super::*;
 
     fn adversary(seed: u64, blocks: u32) -> Adversary {
-        let config = LaunchConfig {
-            grid: [blocks, 1, 1],
-            block: [32, 1, 1],
-            dynamic_shared: 0,
-        };
-        Adversary::new(Some(seed), &config)
+        Adversary::new(Some(seed), blocks.into())
     }
 
     #[test]

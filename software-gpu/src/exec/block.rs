@@ -1,19 +1,19 @@
-//! A block: its warps in turn, its shared memory, its barriers.
+//! A block: its warps, its shared memory, its barriers.
 
 use super::launch::Launch;
 use super::shadow::Shadow;
-use super::step::{Stop, run};
 use super::tally::Tally;
 use super::trace::Trace;
 use super::trouble::{Outcome, Trouble};
-use super::warp::{State, Warp, lanes};
+use super::warp::{ClusterClock, State, Warp, lanes};
 use crate::fault::FaultKind;
 use crate::program::{BarrierKind, Class, Initial};
 use crate::ptx::ast::Special;
 
-/// What the warps of a block share.
+/// What the warps of a block share, and those of its cluster.
 pub(super) struct Room<'a> {
     pub launch: &'a Launch<'a>,
+    /// Of the block that runs.
     pub shared: Vec<u8>,
     pub shadow: Shadow,
     pub trace: Trace,
@@ -22,9 +22,164 @@ pub(super) struct Room<'a> {
     pub access: u32,
     /// The allocation that was found last, by its number.
     pub last_allocation: usize,
+    /// The rank of the block that runs.
+    rank: usize,
+    /// What the blocks have; the one that runs has it above.
+    blocks: Vec<Absent>,
+    /// When a block last passed a barrier, counted over all that the worker ran.
+    epoch: u32,
 }
 
-impl Room<'_> {
+/// What a block of the cluster has while another runs.
+#[derive(Default)]
+struct Absent {
+    shared: Vec<u8>,
+    shadow: Shadow,
+    trace: Trace,
+    exited: bool,
+    /// The latest access by another block: its instruction, its thread, and the barriers of the cluster that
+    /// the thread had arrived at.
+    visit: Option<(u32, u32, u32)>,
+}
+
+impl<'a> Room<'a> {
+    pub fn new(launch: &'a Launch<'a>) -> Room<'a> {
+        let blocks = launch.cluster_size();
+        let shadow = |owner| {
+            let checks = [launch.checks.shared_races, launch.checks.initialised];
+            Shadow::new(launch.program, launch.shared_bytes, checks, owner, blocks)
+        };
+        let memory = || vec![0xff; launch.shared_bytes as usize];
+        let trace = || Trace::new(launch.program.accesses.len() + launch.program.copies.len());
+        let mut all: Vec<Absent> = (0..blocks)
+            .map(|rank| Absent {
+                shared: memory(),
+                shadow: shadow(rank),
+                trace: trace(),
+                exited: false,
+                visit: None,
+            })
+            .collect();
+        let Absent {
+            shared,
+            shadow,
+            trace,
+            ..
+        } = std::mem::take(&mut all[0]);
+        Room {
+            launch,
+            shared,
+            shadow,
+            trace,
+            tally: Tally::new(launch.program),
+            access: 0,
+            last_allocation: 0,
+            rank: 0,
+            blocks: all,
+            epoch: 0,
+        }
+    }
+
+    /// The next cluster starts.
+    pub fn begin(&mut self) {
+        // Far more barriers than a cluster can pass lie above.
+        if self.epoch > u32::MAX / 2 {
+            for rank in 0..self.blocks.len() {
+                self.enter(rank);
+                self.shadow.forget();
+            }
+            self.epoch = 0;
+        }
+        self.epoch += 1;
+        for block in &mut self.blocks {
+            (block.exited, block.visit) = (false, None);
+        }
+    }
+
+    /// Now.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The rank of the block that runs.
+    #[inline(always)]
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Makes that block the one that runs.
+    #[inline(always)]
+    pub fn enter(&mut self, rank: usize) {
+        if rank != self.rank {
+            self.exchange(self.rank);
+            self.exchange(rank);
+            self.rank = rank;
+        }
+    }
+
+    fn exchange(&mut self, rank: usize) {
+        let block = &mut self.blocks[rank];
+        std::mem::swap(&mut self.shared, &mut block.shared);
+        std::mem::swap(&mut self.shadow, &mut block.shadow);
+        std::mem::swap(&mut self.trace, &mut block.trace);
+    }
+
+    /// A warp goes to another block's shared memory, which must be there.
+    pub fn visit(&mut self, warp: &Warp, rank: usize, lane: usize, address: u64) -> Outcome<()> {
+        let blocks = self.blocks.len();
+        let Some(block) = self.blocks.get_mut(rank) else {
+            let detail = format!("shared memory of block {rank} of a cluster of {blocks}");
+            return Err(Trouble::at(FaultKind::OutOfBounds, lane, address, detail));
+        };
+        let why = if warp.cluster.waited == 0 {
+            "may not have started: no barrier of the cluster lies before the access"
+        } else if block.exited {
+            "has exited"
+        } else {
+            let ClusterClock { arrived, .. } = warp.cluster;
+            if block.visit.is_none_or(|(_, _, before)| arrived >= before) {
+                block.visit = Some((warp.pc, warp.who(lane).thread, arrived));
+            }
+            return Ok(());
+        };
+        let detail = format!("shared memory of block {rank} of the cluster, which {why}");
+        Err(Trouble::at(FaultKind::AbsentBlock, lane, address, detail))
+    }
+
+    /// The block that runs has ended. An error if an access by another block could be later.
+    fn exit(&mut self, warps: &[Warp]) -> Result<(), Box<Failure>> {
+        let rank = self.rank;
+        let block = &mut self.blocks[rank];
+        block.exited = true;
+        let seen = warps.iter().map(|warp| warp.cluster.seen).max();
+        match block.visit {
+            Some((pc, thread, arrived)) if seen.unwrap_or(0) <= arrived => {
+                let rank_of = thread >> super::shadow::RANK_SHIFT;
+                let thread = thread & ((1 << super::shadow::RANK_SHIFT) - 1);
+                let detail = format!(
+                    "shared memory of block {rank} of the cluster, which may exit before: no barrier of the \
+                     cluster lies between"
+                );
+                Err(Box::new(Failure {
+                    rank: rank_of,
+                    warp: thread / 32,
+                    pc,
+                    trouble: Trouble::new(FaultKind::AbsentBlock, thread as usize % 32, detail),
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the blocks touched of global memory.
+    pub fn traces(self) -> Vec<super::trace::Span> {
+        let mut spans = self.trace.spans;
+        for mut block in self.blocks {
+            spans.append(&mut block.trace.spans);
+        }
+        spans
+    }
+
     /// A special register that changes: time is counted in instructions.
     pub fn clock(&self, special: Special) -> u64 {
         let now = self.tally.now();
@@ -47,54 +202,44 @@ struct Barrier {
     count: Option<u32>,
 }
 
-/// A worker: the memory of one block after the other.
-pub(super) struct Block<'a> {
-    pub room: Room<'a>,
-    warps: Vec<Warp>,
+/// The warps of a block.
+pub(super) struct Block {
+    pub warps: Vec<Warp>,
     barriers: [Barrier; 16],
 }
 
-/// A fault and the warp that has it: its number, the instruction, and the trouble.
-pub(super) type Failure = (u32, u32, Box<Trouble>);
+/// A fault and the warp that has it: the block's rank in the cluster, its number, the instruction, and the
+/// trouble.
+pub(super) struct Failure {
+    pub rank: u32,
+    pub warp: u32,
+    pub pc: u32,
+    pub trouble: Box<Trouble>,
+}
 
-impl<'a> Block<'a> {
-    pub fn new(launch: &'a Launch<'a>) -> Block<'a> {
+impl Block {
+    pub fn new(launch: &Launch<'_>) -> Block {
         let warps = launch.threads.div_ceil(32);
-        let warps = (0..warps)
+        let mut warps: Vec<Warp> = (0..warps)
             .map(|_| Warp::new(launch.program, launch.local_bytes))
             .collect();
-        let mut block = Block {
-            room: Room {
-                launch,
-                shared: vec![0xff; launch.shared_bytes as usize],
-                shadow: Shadow::new(
-                    launch.program,
-                    launch.shared_bytes,
-                    launch.checks.shared_races,
-                    launch.checks.initialised,
-                ),
-                trace: Trace::new(launch.program.accesses.len() + launch.program.copies.len()),
-                tally: Tally::new(launch.program),
-                access: 0,
-                last_allocation: 0,
-            },
-            warps,
-            barriers: [Barrier::default(); 16],
-        };
-        for (index, warp) in block.warps.iter_mut().enumerate() {
+        for (index, warp) in warps.iter_mut().enumerate() {
             launch.fill(warp, index as u32);
         }
-        block
+        Block {
+            warps,
+            barriers: [Barrier::default(); 16],
+        }
     }
 
-    /// Runs the block of that number to its end.
-    pub fn run(&mut self, number: u64) -> Result<(), Failure> {
-        let launch = self.room.launch;
-        self.room.shared.fill(0xff);
-        self.room.shadow.begin();
-        self.room.trace.begin(number);
+    /// Puts the block of that number at its start: the one of that rank in its cluster, which runs.
+    pub fn start(&mut self, room: &mut Room<'_>, number: u64, rank: u32) {
+        let launch = room.launch;
+        let epoch = room.epoch();
+        room.shared.fill(0xff);
+        room.shadow.begin(epoch);
+        room.trace.begin(number);
         self.barriers = [Barrier::default(); 16];
-        let index = launch.block_index(number);
         for (i, warp) in self.warps.iter_mut().enumerate() {
             let threads = (launch.threads - i as u32 * 32).min(32);
             let all = if threads == 32 {
@@ -102,99 +247,46 @@ impl<'a> Block<'a> {
             } else {
                 (1 << threads) - 1
             };
-            warp.start(i as u32, all);
+            warp.start(rank, i as u32, all, epoch);
             for (slot, initial) in &launch.program.initial {
-                if let (Initial::Special(Special::Ctaid(axis)), Class::R32) = (initial, slot.class)
+                if let (Initial::Special(special), Class::R32) = (initial, slot.class)
+                    && special.is_of_block()
                 {
-                    warp.r[slot.index as usize].0 = [index[*axis as usize]; 32];
+                    let value = launch.of_block(*special, number, rank);
+                    warp.r[slot.index as usize].0 = [value; 32];
                 }
             }
-        }
-        let before = self.room.tally.now();
-        let mut round = 0;
-        loop {
-            round += 1;
-            let mut moved = false;
-            for place in 0..self.warps.len() {
-                let (i, turn) = launch
-                    .adversary
-                    .warp(number, round, place, self.warps.len());
-                if self.warps[i].state != State::Ready {
-                    continue;
-                }
-                moved = true;
-                if self.room.tally.now() - before > launch.most_instructions {
-                    let warp = &self.warps[i];
-                    let detail = format!(
-                        "its block executed {} instructions without coming to an end",
-                        self.room.tally.now() - before
-                    );
-                    let lane = warp.mask.trailing_zeros() as usize;
-                    return Err((
-                        i as u32,
-                        warp.pc,
-                        Trouble::new(FaultKind::Timeout, lane, detail),
-                    ));
-                }
-                let pc = |warp: &Warp| warp.pc;
-                let warp = &mut self.warps[i];
-                match run(&mut self.room, warp, turn) {
-                    Ok(Stop::Turn) => {}
-                    Ok(Stop::Done) => {
-                        warp.state = State::Done;
-                        self.open_if_full().map_err(|failure| *failure)?;
-                    }
-                    Ok(Stop::Barrier {
-                        id,
-                        count,
-                        kind,
-                        lanes,
-                    }) => {
-                        let at = pc(warp) - 1;
-                        self.arrive(i, at, id, count, kind, lanes)
-                            .map_err(|trouble| (i as u32, at, trouble))?;
-                    }
-                    Err(trouble) => return Err((i as u32, pc(warp), trouble)),
-                }
-            }
-            if moved {
-                continue;
-            }
-            let Some((i, at)) = self.stuck() else {
-                return Ok(());
-            };
-            let there = self
-                .warps
-                .iter()
-                .filter(|warp| warp.state == State::Done)
-                .count();
-            let detail = format!(
-                "{there} of {} warps have ended, and no warp can go on",
-                self.warps.len()
-            );
-            let lane = self.warps[i].mask.trailing_zeros() as usize;
-            return Err((
-                i as u32,
-                at,
-                Trouble::new(FaultKind::BarrierDivergence, lane, detail),
-            ));
         }
     }
 
+    /// A warp has ended.
+    pub fn ended(&mut self, room: &mut Room<'_>) -> Result<(), Box<Failure>> {
+        self.open_if_full(room)?;
+        if self.warps.iter().all(|warp| warp.state == State::Done) {
+            room.exit(&self.warps)?;
+        }
+        Ok(())
+    }
+
     /// The first warp that waits, and the instruction that it waits at.
-    fn stuck(&self) -> Option<(usize, u32)> {
+    pub fn stuck(&self) -> Option<(usize, u32)> {
         self.warps
             .iter()
             .enumerate()
             .find_map(|(i, warp)| match warp.state {
-                State::Waiting { pc, .. } => Some((i, pc)),
+                State::Waiting { pc, .. } | State::WaitingForCluster { pc } => Some((i, pc)),
                 _ => None,
             })
     }
 
     /// A warp comes to a barrier.
-    fn arrive(
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a barrier's operands, and who is at it"
+    )]
+    pub fn arrive(
         &mut self,
+        room: &mut Room<'_>,
         i: usize,
         pc: u32,
         id: u32,
@@ -202,7 +294,7 @@ impl<'a> Block<'a> {
         kind: BarrierKind,
         mask: u32,
     ) -> Outcome<()> {
-        self.room.tally.barriers += 1;
+        room.tally.barriers += 1;
         let warp = &mut self.warps[i];
         let barrier = &mut self.barriers[id as usize];
         if barrier.arrived > 0 && barrier.count != count {
@@ -230,11 +322,11 @@ impl<'a> Block<'a> {
         if kind != BarrierKind::Arrive {
             warp.state = State::Waiting { barrier: id, pc };
         }
-        self.open_if_full().map_err(|failure| failure.2)
+        self.open_if_full(room).map_err(|failure| failure.trouble)
     }
 
     /// Opens every barrier that all are at.
-    fn open_if_full(&mut self) -> Result<(), Box<Failure>> {
+    fn open_if_full(&mut self, room: &mut Room<'_>) -> Result<(), Box<Failure>> {
         let ended = self
             .warps
             .iter()
@@ -258,7 +350,7 @@ impl<'a> Block<'a> {
             if !open {
                 continue;
             }
-            if count.is_none() && ended > 0 && self.room.launch.checks.barriers {
+            if count.is_none() && ended > 0 && room.launch.checks.barriers {
                 let Some((i, pc)) = self.stuck() else {
                     continue;
                 };
@@ -267,19 +359,29 @@ impl<'a> Block<'a> {
                 );
                 let lane = self.warps[i].mask.trailing_zeros() as usize;
                 let trouble = Trouble::new(FaultKind::BarrierDivergence, lane, detail);
-                return Err(Box::new((i as u32, pc, trouble)));
+                return Err(Box::new(Failure {
+                    rank: room.rank as u32,
+                    warp: i as u32,
+                    pc,
+                    trouble,
+                }));
             }
             self.barriers[id as usize] = Barrier::default();
-            self.release(id, votes);
+            self.release(room, id, votes);
         }
         Ok(())
     }
 
     /// Lets the warps at a barrier go on.
-    fn release(&mut self, id: u32, votes: u32) {
-        let launch = self.room.launch;
-        self.room.shadow.barrier();
+    fn release(&mut self, room: &mut Room<'_>, id: u32, votes: u32) {
+        let launch = room.launch;
+        room.epoch += 1;
+        // What one of them has seen of other blocks, all have now.
+        let seen = self.warps.iter().map(|warp| warp.cluster.seen).max();
+        let seen = seen.unwrap_or(0);
         for warp in &mut self.warps {
+            warp.epoch = room.epoch;
+            warp.cluster.seen = seen;
             let State::Waiting { barrier, pc } = warp.state else {
                 continue;
             };
@@ -305,7 +407,7 @@ impl<'a> Block<'a> {
 }
 
 impl Launch<'_> {
-    /// Fills a warp's constants. They stay from block to block, but for the block's index.
+    /// Fills a warp's constants. They stay from block to block, but for what tells of the block.
     fn fill(&self, warp: &mut Warp, index: u32) {
         for (slot, initial) in &self.program.initial {
             for lane in lanes(u32::MAX) {

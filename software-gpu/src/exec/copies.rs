@@ -114,12 +114,8 @@ pub(super) fn issue(
         }
         // Between issue and wait nobody else may touch the place, so both count as the write.
         if !room.shadow.is_off() {
-            let who = Who {
-                thread: warp.index * 32 + lane as u32,
-                syncs: warp.syncs,
-                pc: warp.pc,
-            };
-            room.shadow.touch(How::Write, to, copy.bytes, who)?;
+            room.shadow
+                .touch(How::Write, to, copy.bytes, warp.who(lane))?;
         }
         if room.launch.adversary.lands_early(warp.pc, warp.index) {
             room.shared[to as usize..(to + bytes) as usize]
@@ -144,7 +140,7 @@ pub(super) fn wait(
     mask: u32,
     keep: Option<u32>,
 ) -> Outcome<()> {
-    let (index, syncs, pc) = (warp.index, warp.syncs, warp.pc);
+    let first = warp.who(0);
     let Copies { pending, committed } = &mut warp.copies;
     let mut outcome = Ok(());
     pending.retain(|copy| {
@@ -156,9 +152,8 @@ pub(super) fn wait(
         let (to, bytes) = (copy.to as usize, usize::from(copy.bytes));
         if !room.shadow.is_off() {
             let who = Who {
-                thread: index * 32 + lane as u32,
-                syncs,
-                pc,
+                thread: first.thread + lane as u32,
+                ..first
             };
             outcome = room.shadow.touch(How::Write, to as u64, bytes as u32, who);
         }

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 use rayon::prelude::*;
 
 use super::adversary::Adversary;
-use super::block::{Block, Failure};
+use super::block::Failure;
+use super::cluster::Cluster;
 use super::scalar::cvt_loaded;
+use super::shadow::RANK_SHIFT;
 use super::trace::{Span, Touch, find_race, unique_bytes};
 use super::trouble::{Outcome, Trouble};
 use crate::checks::Checks;
@@ -67,6 +69,8 @@ pub(super) struct Launch<'a> {
     pub most_instructions: u64,
     pub host: Host,
     pub config: LaunchConfig,
+    /// Blocks of a cluster along x, y and z; ones without clusters.
+    pub cluster: [u32; 3],
     pub params: &'a [u8],
     /// Threads of a block.
     pub threads: u32,
@@ -81,6 +85,7 @@ impl<'a> Launch<'a> {
         gpu: &'a Gpu,
         kernel: &'a Kernel,
         config: &LaunchConfig,
+        cluster: [u32; 3],
         params: &'a [u8],
     ) -> Launch<'a> {
         Launch {
@@ -88,10 +93,11 @@ impl<'a> Launch<'a> {
             kernel,
             program: &kernel.program,
             checks: gpu.settings().checks,
-            adversary: Adversary::new(gpu.settings().seed, config),
+            adversary: Adversary::new(gpu.settings().seed, clusters(config, cluster)),
             most_instructions: gpu.settings().block_instructions,
             host: Host::detect(),
             config: *config,
+            cluster,
             params,
             threads: config.block.iter().product(),
             shared_bytes: kernel.dynamic_start + config.dynamic_shared,
@@ -100,9 +106,14 @@ impl<'a> Launch<'a> {
         }
     }
 
+    /// Blocks of a cluster.
+    pub fn cluster_size(&self) -> u32 {
+        self.cluster.iter().product()
+    }
+
     /// Runs all blocks.
     pub fn run(&self) -> Result<Counters, Box<Fault>> {
-        let blocks: u64 = self.config.grid.iter().map(|n| u64::from(*n)).product();
+        let blocks = clusters(&self.config, self.cluster);
         let workers = (rayon::current_num_threads() as u64).min(blocks);
         let next = AtomicU64::new(0);
         // The fault of the earliest block: which one it is depends on the seed alone, not on the host.
@@ -111,14 +122,14 @@ impl<'a> Launch<'a> {
         let (mut counters, spans) = (0..workers)
             .into_par_iter()
             .map(|_| {
-                let mut block = Block::new(self);
+                let mut cluster = Cluster::new(self);
                 loop {
                     let turn = next.fetch_add(1, Relaxed);
                     if turn >= blocks || turn > stop.load(Relaxed) {
                         break;
                     }
                     let number = self.adversary.block(turn);
-                    if let Err(failure) = block.run(number) {
+                    if let Err(failure) = cluster.run(number) {
                         let fault = self.fault(number, failure);
                         stop.fetch_min(turn, Relaxed);
                         let mut failed = failed
@@ -130,10 +141,8 @@ impl<'a> Launch<'a> {
                         break;
                     }
                 }
-                (
-                    block.room.tally.finish(self.program),
-                    block.room.trace.spans,
-                )
+                let counters = cluster.room.tally.finish(self.program);
+                (counters, cluster.room.traces())
             })
             .reduce(
                 || (Counters::default(), Vec::new()),
@@ -195,6 +204,30 @@ impl<'a> Launch<'a> {
         ]
     }
 
+    /// The number of the block of that rank in a cluster.
+    pub fn member(&self, cluster: u64, rank: u32) -> u64 {
+        let [gx, gy, _] = self.config.grid.map(u64::from);
+        let [cx, cy, cz] = self.cluster.map(u64::from);
+        let (across, down) = (gx / cx, gy / cy);
+        let (x, y, z) = (
+            cluster % across * cx + u64::from(rank) % cx,
+            cluster / across % down * cy + u64::from(rank) / cx % cy,
+            cluster / across / down * cz + u64::from(rank) / cx / cy,
+        );
+        x + gx * (y + gy * z)
+    }
+
+    /// A special register that tells of a block: its number, and its rank in the cluster.
+    pub fn of_block(&self, special: Special, number: u64, rank: u32) -> u32 {
+        let index = self.block_index(number);
+        match special {
+            Special::Ctaid(axis) => index[axis as usize],
+            Special::ClusterId(axis) => index[axis as usize] / self.cluster[axis as usize],
+            Special::ClusterCtaid(axis) => index[axis as usize] % self.cluster[axis as usize],
+            _ => rank,
+        }
+    }
+
     /// The index of a thread of a block.
     fn thread_index(&self, number: u32) -> [u32; 3] {
         let [x, y, _] = self.config.block;
@@ -209,7 +242,15 @@ impl<'a> Launch<'a> {
             Special::Ntid(axis) => self.config.block[axis as usize],
             Special::Nctaid(axis) => self.config.grid[axis as usize],
             // Filled in for each block.
-            Special::Ctaid(_) => 0,
+            Special::Ctaid(_)
+            | Special::ClusterId(_)
+            | Special::ClusterCtaid(_)
+            | Special::ClusterCtaRank => 0,
+            Special::NClusterId(axis) => {
+                self.config.grid[axis as usize] / self.cluster[axis as usize]
+            }
+            Special::ClusterNctaid(axis) => self.cluster[axis as usize],
+            Special::ClusterNctaRank => self.cluster_size(),
             Special::LaneId => lane,
             Special::WarpId => warp,
             Special::NWarpId => warps,
@@ -307,7 +348,13 @@ impl<'a> Launch<'a> {
     }
 
     /// The fault, with its place.
-    fn fault(&self, block: u64, (warp, pc, trouble): Failure) -> Box<Fault> {
+    fn fault(&self, cluster: u64, failure: Failure) -> Box<Fault> {
+        let Failure {
+            rank,
+            warp,
+            pc,
+            trouble,
+        } = failure;
         let Trouble {
             kind,
             lane,
@@ -316,14 +363,24 @@ impl<'a> Launch<'a> {
             detail,
             other,
         } = *trouble;
+        let site = |rank, thread, pc| self.site(self.member(cluster, rank), thread, pc);
+        let in_block = |thread: u32| thread & ((1 << RANK_SHIFT) - 1);
         Box::new(Fault {
             kind,
             kernel: self.kernel.name.clone(),
-            site: self.site(block, warp * 32 + lane, pc),
-            other: other.map(|(pc, thread)| self.site(block, thread, pc)),
+            site: site(rank, warp * 32 + lane, pc),
+            other: other.map(|(pc, thread)| site(thread >> RANK_SHIFT, in_block(thread), pc)),
             address,
             allocation,
             detail,
         })
     }
+}
+
+/// Clusters of a launch.
+fn clusters(config: &LaunchConfig, cluster: [u32; 3]) -> u64 {
+    let across = config.grid.iter().zip(cluster);
+    across
+        .map(|(grid, cluster)| u64::from(grid / cluster))
+        .product()
 }

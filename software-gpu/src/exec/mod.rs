@@ -3,6 +3,7 @@
 mod access;
 mod adversary;
 mod block;
+mod cluster;
 mod copies;
 mod global;
 mod lanes;
@@ -27,8 +28,9 @@ pub(crate) fn launch(
     gpu: &Gpu,
     kernel: &Kernel,
     config: &LaunchConfig,
+    cluster: Option<[u32; 3]>,
     params: &[u8],
 ) -> Result<Counters, Box<Fault>> {
-    limits::check(gpu, kernel, config, params)?;
-    launch::Launch::new(gpu, kernel, config, params).run()
+    let cluster = limits::check(gpu, kernel, config, cluster, params)?;
+    launch::Launch::new(gpu, kernel, config, cluster, params).run()
 }

@@ -1,22 +1,29 @@
 //! Who last touched each part of a block's shared memory, and when: the check for races and for reads
 //! of what nothing wrote.
 //!
-//! Time is counted in barriers: those of the block for everyone, those of a warp for its lanes. Two
-//! threads' accesses with no barrier between are unordered, in one instruction of a warp too.
+//! Time is counted in barriers: those of the block for its threads, those of a warp for its lanes, those of
+//! the cluster for everyone. Two threads' accesses with no barrier between are unordered, in one instruction
+//! of a warp too.
 
 use super::trouble::{Outcome, Trouble};
+use super::warp::ClusterClock;
 use crate::fault::FaultKind;
 use crate::program::Program;
 use crate::ptx::ast::Space;
 
+/// A thread's number as the shadow has it: its block's rank in the cluster above these bits.
+pub(super) const RANK_SHIFT: u32 = 10;
+
 /// An access as the shadow remembers it.
 #[derive(Clone, Copy, Default)]
 struct Mark {
-    /// The block's barriers passed, over all blocks that the worker ran; 0 for never.
+    /// When the thread's block last passed a barrier; 0 for never.
     epoch: u32,
     /// The warp's barriers passed.
     syncs: u32,
     pc: u32,
+    /// The cluster's barriers that the thread had arrived at.
+    arrived: u32,
     thread: u16,
     /// An atomic, which other atomics may meet.
     atomic: bool,
@@ -32,13 +39,16 @@ struct Cell {
 }
 
 /// The shadow of a block's shared memory.
+#[derive(Default)]
 pub(super) struct Shadow {
     cells: Vec<Cell>,
+    /// Reads by other blocks of the cluster; none where a block is by itself.
+    visits: Vec<Mark>,
     /// Bytes of a cell: the smallest element that the program accesses.
     grain: u32,
-    /// Now.
-    epoch: u32,
-    /// The epoch in which the block started.
+    /// The rank of the block whose memory this is.
+    owner: u32,
+    /// The epoch in which the cluster started.
     first: u32,
     races: bool,
     initialised: bool,
@@ -47,9 +57,13 @@ pub(super) struct Shadow {
 /// Who makes an access.
 #[derive(Clone, Copy)]
 pub(super) struct Who {
+    /// The thread in its block, and from `RANK_SHIFT` on the block's rank.
     pub thread: u32,
     pub syncs: u32,
     pub pc: u32,
+    /// When its block last passed a barrier.
+    pub epoch: u32,
+    pub cluster: ClusterClock,
 }
 
 /// How an access touches shared memory.
@@ -61,8 +75,15 @@ pub(super) enum How {
 }
 
 impl Shadow {
-    pub fn new(program: &Program, bytes: u32, races: bool, initialised: bool) -> Shadow {
-        let near = |space| matches!(space, Space::Shared | Space::Generic);
+    /// The shadow of `bytes` bytes of block `owner`, in a cluster of `blocks`.
+    pub fn new(
+        program: &Program,
+        bytes: u32,
+        [races, initialised]: [bool; 2],
+        owner: u32,
+        blocks: u32,
+    ) -> Shadow {
+        let near = |space| matches!(space, Space::Shared | Space::Cluster | Space::Generic);
         let elements = program
             .accesses
             .iter()
@@ -76,8 +97,9 @@ impl Shadow {
         };
         Shadow {
             cells: vec![Cell::default(); cells as usize],
+            visits: vec![Mark::default(); if blocks > 1 { cells as usize } else { 0 }],
             grain,
-            epoch: 0,
+            owner,
             first: 0,
             races,
             initialised,
@@ -90,20 +112,15 @@ impl Shadow {
         self.cells.is_empty()
     }
 
-    /// A block starts, or all its threads passed a barrier.
-    pub fn begin(&mut self) {
-        self.barrier();
-        self.first = self.epoch;
+    /// A cluster starts: what was before is nobody's.
+    pub fn begin(&mut self, epoch: u32) {
+        self.first = epoch;
     }
 
-    pub fn barrier(&mut self) {
-        self.epoch += 1;
-        // Old marks would look new after a wrap.
-        if self.epoch == u32::MAX {
-            self.cells.fill(Cell::default());
-            self.epoch = 1;
-            self.first = 1;
-        }
+    /// Forgets everything: epochs start again.
+    pub fn forget(&mut self) {
+        self.cells.fill(Cell::default());
+        self.visits.fill(Mark::default());
     }
 
     /// Checks and notes an access of a thread.
@@ -122,11 +139,12 @@ impl Shadow {
 
     #[inline(always)]
     fn cell(&mut self, how: How, cell: usize, who: Who) -> Result<(), Problem> {
-        let (epoch, first) = (self.epoch, self.first);
+        let (epoch, first) = (who.epoch, self.first);
         let (races, initialised) = (self.races, self.initialised);
+        let visitor = who.thread >> RANK_SHIFT != self.owner;
         let Cell { write, read } = &mut self.cells[cell];
         let atomic = how == How::Atomic;
-        if races && write.clashes(epoch, who) && !(atomic && write.atomic) {
+        if races && write.clashes(first, who) && !(atomic && write.atomic) {
             return Err(Problem::Race(*write));
         }
         if how != How::Write && initialised && write.epoch < first {
@@ -136,12 +154,18 @@ impl Shadow {
             epoch,
             syncs: who.syncs,
             pc: who.pc,
+            arrived: who.cluster.arrived,
             thread: who.thread as u16,
             atomic,
             same_warp: false,
             other_warps: false,
         };
         if how == How::Read {
+            let read = if visitor {
+                &mut self.visits[cell]
+            } else {
+                read
+            };
             let mut mark = mark;
             if read.epoch == epoch && u32::from(read.thread) != who.thread {
                 let same = u32::from(read.thread) / 32 == who.thread / 32;
@@ -149,15 +173,33 @@ impl Shadow {
                 mark.same_warp = same && (read.syncs == who.syncs || read.same_warp);
             } else if read.epoch == epoch {
                 (mark.same_warp, mark.other_warps) = (read.same_warp, read.other_warps);
+            } else if visitor && read.epoch >= first {
+                // Of another block, maybe, whose barriers are not this one's.
+                mark.other_warps = true;
+            }
+            if read.epoch >= first {
+                mark.arrived = mark.arrived.max(read.arrived);
             }
             *read = mark;
             return Ok(());
         }
         if races {
-            let many = read.epoch == epoch
-                && (read.other_warps || (read.same_warp && read.syncs == who.syncs));
-            if read.clashes(epoch, who) || many {
+            let met = |read: &Mark| {
+                let ordered = who.cluster.seen > read.arrived;
+                let many = read.epoch == epoch
+                    && (read.other_warps || (read.same_warp && read.syncs == who.syncs));
+                read.clashes(first, who) || (many && !ordered)
+            };
+            if met(read) {
                 return Err(Problem::Race(*read));
+            }
+            if let Some(visit) = self.visits.get(cell)
+                && visit.epoch >= first
+            {
+                let ordered = who.cluster.seen > visit.arrived;
+                if met(visit) || (visit.other_warps && !ordered) {
+                    return Err(Problem::Race(*visit));
+                }
             }
         }
         *write = mark;
@@ -198,11 +240,17 @@ enum Problem {
 }
 
 impl Mark {
-    /// True if the access is another thread's, with no barrier since.
+    /// True if the access is another thread's of this cluster, with no barrier since.
     #[inline(always)]
-    fn clashes(&self, epoch: u32, who: Who) -> bool {
+    fn clashes(&self, first: u32, who: Who) -> bool {
         let thread = u32::from(self.thread);
+        if thread >> RANK_SHIFT != who.thread >> RANK_SHIFT {
+            return self.epoch >= first && who.cluster.seen <= self.arrived;
+        }
         let same_warp = thread / 32 == who.thread / 32;
-        self.epoch == epoch && thread != who.thread && !(same_warp && self.syncs < who.syncs)
+        self.epoch == who.epoch
+            && thread != who.thread
+            && !(same_warp && self.syncs < who.syncs)
+            && who.cluster.seen <= self.arrived
     }
 }

@@ -20,6 +20,10 @@ pub(super) enum Stop {
         kind: BarrierKind,
         lanes: u32,
     },
+    ClusterArrive {
+        release: bool,
+    },
+    ClusterWait,
     Done,
     /// Its turn is over.
     Turn,
@@ -86,6 +90,18 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp, turn: u32) -> Outcome<Stop> {
                     warp.pc += 1;
                     return Ok(stop);
                 }
+            }
+            Op::ClusterArrive { release, aligned } => {
+                let strict = room.launch.checks.barriers;
+                whole_warp(warp, mask, aligned, strict)?;
+                warp.pc += 1;
+                return Ok(Stop::ClusterArrive { release });
+            }
+            Op::ClusterWait { aligned } => {
+                let strict = room.launch.checks.barriers;
+                whole_warp(warp, mask, aligned, strict)?;
+                warp.pc += 1;
+                return Ok(Stop::ClusterWait);
             }
             Op::Load { access } => execute(room, warp, access, Action::Load, mask)?,
             Op::Store { access } => execute(room, warp, access, Action::Store, mask)?,
@@ -249,16 +265,8 @@ fn unpack(warp: &mut Warp, mask: u32, a: Slot, parts: &[Option<Slot>], bits: u8)
     }
 }
 
-/// The barrier's operands, and whether the lanes may be at it.
-fn barrier(
-    warp: &Warp,
-    mask: u32,
-    id: u16,
-    count: Option<u16>,
-    aligned: bool,
-    kind: BarrierKind,
-    strict: bool,
-) -> Outcome<Option<Stop>> {
+/// An error unless all lanes of the warp are at the barrier.
+fn whole_warp(warp: &Warp, mask: u32, aligned: bool, strict: bool) -> Outcome<()> {
     let lane = mask.trailing_zeros() as usize;
     if strict && mask == warp.alive && mask != warp.all {
         let gone = (warp.all & !mask).trailing_zeros();
@@ -280,6 +288,21 @@ fn barrier(
         );
         return Err(Trouble::new(FaultKind::BarrierDivergence, lane, detail));
     }
+    Ok(())
+}
+
+/// The barrier's operands, and whether the lanes may be at it.
+fn barrier(
+    warp: &Warp,
+    mask: u32,
+    id: u16,
+    count: Option<u16>,
+    aligned: bool,
+    kind: BarrierKind,
+    strict: bool,
+) -> Outcome<Option<Stop>> {
+    let lane = mask.trailing_zeros() as usize;
+    whole_warp(warp, mask, aligned, strict)?;
     let id = uniform(warp, mask, id, "a barrier's number")?;
     if id >= 16 {
         return Err(Trouble::new(

@@ -158,6 +158,8 @@ fn class_of(op: Op) -> InstructionClass {
         | Op::MovP { .. } => InstructionClass::Predicate,
         Op::Mov32 { .. }
         | Op::Mov64 { .. }
+        | Op::MapShared { .. }
+        | Op::RankOfShared { .. }
         | Op::Pack { .. }
         | Op::Unpack { .. }
         | Op::ReadSpecial { .. } => InstructionClass::Move,
@@ -172,6 +174,8 @@ fn class_of(op: Op) -> InstructionClass {
         | Op::Elect { .. } => InstructionClass::Warp,
         Op::WarpBarrier { .. }
         | Op::Barrier { .. }
+        | Op::ClusterArrive { .. }
+        | Op::ClusterWait { .. }
         | Op::Fence
         | Op::AsyncCommit
         | Op::AsyncWait { .. } => InstructionClass::Barrier,

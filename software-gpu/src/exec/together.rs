@@ -1,11 +1,12 @@
-//! What the lanes of a warp do together: shuffles, votes, matches, reductions, warp barriers.
+//! What the lanes of a warp do together: shuffles, votes, matches, reductions, warp barriers; and addresses
+//! in the cluster.
 
 use super::block::Room;
 use super::scalar;
 use super::trouble::{Outcome, Trouble};
 use super::warp::{Warp, lanes};
 use crate::fault::FaultKind;
-use crate::program::{Op, ShuffleMode, VoteMode};
+use crate::program::{BLOCK_SHIFT, Op, SHARED_WINDOW, ShuffleMode, Slot, VoteMode, WINDOW};
 
 /// Executes the instruction for the lanes of `mask`.
 #[inline(always)]
@@ -85,6 +86,31 @@ pub(super) fn execute(room: &mut Room<'_>, warp: &mut Warp, mask: u32, op: Op) -
                 warp.spread(d, mask, leader);
             }
         }
+        Op::MapShared {
+            d,
+            a,
+            rank,
+            generic,
+        } => {
+            for lane in lanes(mask) {
+                let at = offset_in_block(room, warp, a, generic, lane)? & BLOCK_MASK;
+                let rank = warp.r[rank as usize].0[lane];
+                let blocks = room.launch.cluster_size();
+                if rank >= blocks {
+                    let detail = format!("mapa to block {rank} of a cluster of {blocks}");
+                    return Err(Trouble::new(FaultKind::IllegalInstruction, lane, detail));
+                }
+                let mapped = at | u64::from(rank + 1) << BLOCK_SHIFT;
+                warp.write(d, lane, if generic { SHARED_WINDOW } else { 0 } + mapped);
+            }
+        }
+        Op::RankOfShared { d, a, generic } => {
+            for lane in lanes(mask) {
+                let owner = offset_in_block(room, warp, a, generic, lane)? >> BLOCK_SHIFT;
+                let own = room.rank() as u32;
+                warp.r[d as usize].0[lane] = (owner as u32).checked_sub(1).unwrap_or(own);
+            }
+        }
         Op::WarpBarrier { mask: members } => {
             check(room, warp, mask, members)?;
             warp.syncs += 1;
@@ -92,6 +118,26 @@ pub(super) fn execute(room: &mut Room<'_>, warp: &mut Warp, mask: u32, op: Op) -
         other => unreachable!("{other:?} is not for lanes together"),
     }
     Ok(())
+}
+
+const BLOCK_MASK: u64 = (1 << BLOCK_SHIFT) - 1;
+
+/// An address as one of the cluster's shared memory.
+fn offset_in_block(
+    room: &Room<'_>,
+    warp: &Warp,
+    a: Slot,
+    generic: bool,
+    lane: usize,
+) -> Outcome<u64> {
+    let address = warp.read(a, lane);
+    let at = address.wrapping_sub(if generic { SHARED_WINDOW } else { 0 });
+    if at < WINDOW {
+        return Ok(at);
+    }
+    let size = room.shared.len();
+    let detail = format!("not an address of shared memory, of which a block has {size} bytes");
+    Err(Trouble::at(FaultKind::OutOfBounds, lane, address, detail))
 }
 
 /// The member mask, if it fits the lanes that are here.

@@ -11,7 +11,7 @@ pub(super) struct Trouble {
     pub address: Option<u64>,
     pub allocation: Option<AllocationInfo>,
     pub detail: String,
-    /// The other side: an instruction and a thread of this block.
+    /// The other side: an instruction and a thread, with its block's rank from `shadow::RANK_SHIFT` on.
     pub other: Option<(u32, u32)>,
 }
 

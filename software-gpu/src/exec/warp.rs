@@ -1,6 +1,7 @@
 //! A warp: the registers of 32 lanes, which of them are active, and where the others wait.
 
 use super::copies::Copies;
+use super::shadow::{RANK_SHIFT, Who};
 use crate::program::{Class, NEVER, Program, Slot};
 
 /// A 32-bit register of every lane.
@@ -30,7 +31,21 @@ pub(super) enum State {
         barrier: u32,
         pc: u32,
     },
+    /// At the wait of the cluster's barrier.
+    WaitingForCluster {
+        pc: u32,
+    },
     Done,
+}
+
+/// How far a warp is with the cluster's barriers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ClusterClock {
+    /// Barriers that it has arrived at, and waited for.
+    pub arrived: u32,
+    pub waited: u32,
+    /// Of those waited for, the last that ordered memory: what others did before arriving at it is seen.
+    pub seen: u32,
 }
 
 /// A warp's state.
@@ -48,13 +63,16 @@ pub(super) struct Warp {
     /// Where the executing lanes stop and wait for others.
     pub meet: u32,
     stack: Vec<Frame>,
-    /// Its number in the block.
+    /// Its number in the block, and its block's in the cluster.
     pub index: u32,
+    pub rank: u32,
     pub state: State,
     /// Local memory, a thread after the other.
     pub local: Vec<u8>,
-    /// Warp barriers passed, for the race check.
+    /// For the race check: warp barriers passed, when its block last passed a barrier, and the cluster's.
     pub syncs: u32,
+    pub epoch: u32,
+    pub cluster: ClusterClock,
     pub copies: Copies,
 }
 
@@ -73,15 +91,19 @@ impl Warp {
             meet: NEVER,
             stack: Vec::new(),
             index: 0,
+            rank: 0,
             state: State::Done,
             local: vec![0xff; local_bytes as usize * 32],
             syncs: 0,
+            epoch: 0,
+            cluster: ClusterClock::default(),
             copies: Copies::default(),
         }
     }
 
     /// Puts the warp at the start, with these lanes.
-    pub fn start(&mut self, index: u32, lanes: u32) {
+    pub fn start(&mut self, rank: u32, index: u32, lanes: u32, epoch: u32) {
+        self.rank = rank;
         self.index = index;
         self.pc = 0;
         self.mask = lanes;
@@ -91,6 +113,8 @@ impl Warp {
         self.stack.clear();
         self.state = State::Ready;
         self.syncs = 0;
+        self.epoch = epoch;
+        self.cluster = ClusterClock::default();
         self.copies.clear();
         self.local.fill(0xff);
     }
@@ -149,6 +173,18 @@ impl Warp {
         self.alive &= !lanes;
         self.mask &= !lanes;
         if self.mask != 0 { true } else { self.resume() }
+    }
+
+    /// The lane as the race check sees it.
+    #[inline(always)]
+    pub fn who(&self, lane: usize) -> Who {
+        Who {
+            thread: self.rank << RANK_SHIFT | (self.index * 32 + lane as u32),
+            syncs: self.syncs,
+            pc: self.pc,
+            epoch: self.epoch,
+            cluster: self.cluster,
+        }
     }
 
     #[inline(always)]

@@ -10,7 +10,10 @@ impl<'a> Decoder<'a> {
     pub(super) fn atomic(&mut self, form: &mut Form<'_, 'a>, returns: bool) -> Result<()> {
         let ty = form.ty()?;
         let space = Self::space(form);
-        if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
+        if !matches!(
+            space,
+            Space::Generic | Space::Global | Space::Shared | Space::Cluster
+        ) {
             return form.fail(format!("`{}`: no atomics in that space", form.opcode));
         }
         Self::order(form);

@@ -98,6 +98,7 @@ impl<'a> Decoder<'a> {
             || self.conversion(head, &mut form)?
             || self.memory(head, &mut form)?
             || self.copies(head, &mut form)?
+            || self.cluster(head, &mut form)?
             || self.control(head, &mut form)?;
         if !known {
             return error(

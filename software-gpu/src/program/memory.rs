@@ -12,7 +12,10 @@ pub(crate) const SHARED_WINDOW: u64 = 0x1_0000_0000;
 /// Where local memory lies among generic addresses.
 pub(crate) const LOCAL_WINDOW: u64 = 0x2_0000_0000;
 /// Bytes of each window.
-pub(crate) const WINDOW: u64 = 0x1000_0000;
+pub(crate) const WINDOW: u64 = 0x2000_0000;
+/// Bits of an address in a block's shared memory. Above them stands, in addresses of a cluster's shared
+/// memory, the block's rank plus one, or nothing for the block itself.
+pub(crate) const BLOCK_SHIFT: u32 = 24;
 
 impl<'a> Decoder<'a> {
     /// Decodes the instruction if it is of this group.
@@ -35,6 +38,7 @@ impl<'a> Decoder<'a> {
                 "global" => Space::Global,
                 "const" => Space::Const,
                 "shared" | "shared::cta" => Space::Shared,
+                "shared::cluster" => Space::Cluster,
                 "local" => Space::Local,
                 "param" | "param::entry" => Space::Param,
                 _ => return None,
@@ -93,7 +97,10 @@ impl<'a> Decoder<'a> {
             Base::Register(register) => {
                 let slot = self.slots.register(form.line, register)?;
                 let bits = register_bits(self.slots.width(register));
-                let short = matches!(space, Space::Shared | Space::Local | Space::Const);
+                let short = matches!(
+                    space,
+                    Space::Shared | Space::Cluster | Space::Local | Space::Const
+                );
                 if bits == 64 || (bits == 32 && short) {
                     Ok((slot, offset))
                 } else {
@@ -294,7 +301,7 @@ impl<'a> Decoder<'a> {
         let to = form.take("to");
         let window = match Self::space(form) {
             Space::Global | Space::Const | Space::Param => 0,
-            Space::Shared => SHARED_WINDOW,
+            Space::Shared | Space::Cluster => SHARED_WINDOW,
             Space::Local => LOCAL_WINDOW,
             Space::Generic => return form.fail("cvta names no space"),
         };

@@ -8,6 +8,7 @@
 mod arith;
 mod atomic;
 mod cfg;
+mod cluster;
 mod control;
 mod convert;
 mod copies;
@@ -24,7 +25,7 @@ use crate::ptx::ast::{Space, Special};
 
 pub(crate) use decode::decode;
 pub(crate) use fast::{Fast32, Fast64, for_each_fast32, for_each_fast64};
-pub(crate) use memory::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
+pub(crate) use memory::{BLOCK_SHIFT, LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
 pub(crate) use names::{Arith, Class, Compare, Kind, Logic, Permute, Rounding, Test, Type};
 pub(crate) use slots::Placement;
 
@@ -265,6 +266,28 @@ pub(crate) enum Op {
         count: Option<u16>,
         aligned: bool,
         kind: BarrierKind,
+    },
+    /// The barrier of the cluster, in its two halves.
+    ClusterArrive {
+        /// Without it the barrier orders no memory.
+        release: bool,
+        aligned: bool,
+    },
+    ClusterWait {
+        aligned: bool,
+    },
+    /// d = where the address `a` of shared memory is in block `rank` of the cluster.
+    MapShared {
+        d: Slot,
+        a: Slot,
+        rank: u16,
+        generic: bool,
+    },
+    /// d = the rank of the block whose shared memory the address `a` is in.
+    RankOfShared {
+        d: u16,
+        a: Slot,
+        generic: bool,
     },
     /// Orders memory; nothing to do here, where every access is done in order.
     Fence,

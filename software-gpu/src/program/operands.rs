@@ -125,6 +125,14 @@ pub(super) fn visit(
                 .iter_mut()
                 .for_each(|(p, _)| all! { Pred Read: p; });
         }
+        Op::MapShared { d, a, rank, .. } => {
+            slots! { Read: a; Write: d; }
+            all! { R32 Read: rank; }
+        }
+        Op::RankOfShared { d, a, .. } => {
+            slots! { Read: a; }
+            all! { R32 Write: d; }
+        }
         Op::ReadSpecial { d, .. } => slots! { Write: d; },
         Op::Shuffle {
             d,
@@ -178,6 +186,8 @@ pub(super) fn visit(
         Op::Branch { .. }
         | Op::AsyncCommit
         | Op::AsyncWait { .. }
+        | Op::ClusterArrive { .. }
+        | Op::ClusterWait { .. }
         | Op::Fence
         | Op::Exit
         | Op::Trap

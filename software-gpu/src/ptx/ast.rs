@@ -20,7 +20,10 @@ pub(crate) enum Space {
     Generic,
     Global,
     Const,
+    /// A block's own.
     Shared,
+    /// That of any block of the cluster.
+    Cluster,
     Local,
     Param,
 }
@@ -83,6 +86,12 @@ pub(crate) struct Entry<'a> {
     pub params: Vec<ParamDecl<'a>>,
     pub max_ntid: Option<[u32; 3]>,
     pub req_ntid: Option<[u32; 3]>,
+    /// `.reqnctapercluster`
+    pub req_cluster: Option<[u32; 3]>,
+    /// `.explicitcluster`: a launch must say the cluster's size, or the kernel itself does.
+    pub explicit_cluster: bool,
+    /// `.maxclusterrank`
+    pub max_cluster: Option<u32>,
     /// The width of each register.
     pub registers: Vec<Width>,
     /// Variables of shared and local memory declared in the body.
@@ -157,6 +166,14 @@ pub(crate) enum Special {
     Ntid(u8),
     Ctaid(u8),
     Nctaid(u8),
+    /// The cluster's index in the grid, and the number of clusters.
+    ClusterId(u8),
+    NClusterId(u8),
+    /// The block's index in its cluster, and the cluster's size.
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    ClusterCtaRank,
+    ClusterNctaRank,
     LaneId,
     WarpId,
     NWarpId,
@@ -198,7 +215,21 @@ impl Special {
         if let Some(axis) = of("%nctaid") {
             return Some(Special::Nctaid(axis));
         }
+        if let Some(axis) = of("%clusterid") {
+            return Some(Special::ClusterId(axis));
+        }
+        if let Some(axis) = of("%nclusterid") {
+            return Some(Special::NClusterId(axis));
+        }
+        if let Some(axis) = of("%cluster_ctaid") {
+            return Some(Special::ClusterCtaid(axis));
+        }
+        if let Some(axis) = of("%cluster_nctaid") {
+            return Some(Special::ClusterNctaid(axis));
+        }
         Some(match name {
+            "%cluster_ctarank" => Special::ClusterCtaRank,
+            "%cluster_nctarank" => Special::ClusterNctaRank,
             "%laneid" => Special::LaneId,
             "%warpid" => Special::WarpId,
             "%nwarpid" => Special::NWarpId,
@@ -218,6 +249,30 @@ impl Special {
             "%total_smem_size" => Special::TotalSharedSize,
             _ => return None,
         })
+    }
+
+    /// True where the register tells of the cluster, which older devices do not have.
+    pub fn is_of_cluster(self) -> bool {
+        matches!(
+            self,
+            Special::ClusterId(_)
+                | Special::NClusterId(_)
+                | Special::ClusterCtaid(_)
+                | Special::ClusterNctaid(_)
+                | Special::ClusterCtaRank
+                | Special::ClusterNctaRank
+        )
+    }
+
+    /// True where the value differs between the blocks of a launch.
+    pub fn is_of_block(self) -> bool {
+        matches!(
+            self,
+            Special::Ctaid(_)
+                | Special::ClusterId(_)
+                | Special::ClusterCtaid(_)
+                | Special::ClusterCtaRank
+        )
     }
 
     /// True where the value changes while the kernel runs.

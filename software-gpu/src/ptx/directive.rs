@@ -275,6 +275,18 @@ impl<'a> Parser<'_, 'a> {
                     self.next();
                     entry.req_ntid = Some(self.three()?);
                 }
+                Some(Token::Word(".reqnctapercluster")) => {
+                    self.next();
+                    entry.req_cluster = Some(self.three()?);
+                }
+                Some(Token::Word(".explicitcluster")) => {
+                    self.next();
+                    entry.explicit_cluster = true;
+                }
+                Some(Token::Word(".maxclusterrank")) => {
+                    self.next();
+                    entry.max_cluster = Some(self.count("a number of blocks")?);
+                }
                 Some(Token::Word(".minnctapersm" | ".maxnreg" | ".maxnctapersm")) => {
                     self.next();
                     self.count("a number")?;
@@ -294,7 +306,7 @@ impl<'a> Parser<'_, 'a> {
             if i > 0 && !self.take(b',') {
                 break;
             }
-            *slot = self.count("a number of threads")?;
+            *slot = self.count("a number")?;
         }
         Ok(out)
     }
