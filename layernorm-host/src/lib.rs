@@ -19,6 +19,7 @@
 //! | copies beside other work | [`Pinned`], [`Copying`] |
 //! | where it runs | [`Device`] |
 //! | what was wrong | [`Error`] |
+//! | whether a device computes what it should | `verify`, with the feature of that name |
 //! | a caller's own memory and stream | [`Launcher`], [`ForwardPointers`], [`BackwardPointers`] |
 //! | the kernels themselves, for another engine | [`IMAGES`], [`Entry`], [`abi`], [`Problem`], [`plan`] |
 //!
@@ -63,6 +64,7 @@
 //! |---|---|---|
 //! | `cuda` | yes | CUDA devices and the software GPU, through cust. Without it nothing of CUDA is linked |
 //! | `cli` | yes | what the `layernorm` tool needs |
+//! | `verify` | by `cli` | Unsloth's own test of a LayerNorm, on any device, against float64 |
 //! | `ndarray` | no | tensors from and to `ndarray` |
 //! | `tracing` | no | spans for passes, and within them plan, load and launch |
 
@@ -88,6 +90,8 @@ mod problem;
 mod saved;
 mod tensor;
 mod trace;
+#[cfg(feature = "verify")]
+pub mod verify;
 
 pub use device::Device;
 #[cfg(feature = "cuda")]

@@ -265,3 +265,51 @@ fn devices_lists_the_software_gpu() {
     assert!(output.status.success(), "{output:?}");
     assert!(stdout(&output).contains("software"), "{output:?}");
 }
+
+#[test]
+fn verify_shows_every_error_and_passes() {
+    let small = ["--dim", "256", "--bsz", "2", "--seqlen", "33"];
+    for device in ["software", "cpu"] {
+        for dtype in ["f32", "f16", "bf16", "f64"] {
+            let arguments = ["verify", "--device", device, "--dtype", dtype];
+            let output = layernorm(&[&arguments[..], &small].concat());
+            let text = stdout(&output);
+            assert!(output.status.success(), "{output:?}");
+            assert!(output.stderr.is_empty(), "a progress bar: {output:?}");
+            for shown in ["dx distance", "dweight", "[2, 33, 256]", "1 of 1 passed"] {
+                assert!(text.contains(shown), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn verify_writes_json() {
+    let small = ["--dim", "33", "--bsz", "1", "--seqlen", "7", "--json"];
+    let output = layernorm(&[&["verify", "--device", "cpu"][..], &small].concat());
+    let json: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(json["passed"], true);
+    assert_eq!(json["tests"][0]["dim"], 33);
+    let share = json["tests"][0]["errors"]["dx"]["of_bound"].as_f64();
+    assert!(share.is_some_and(|share| 0.0 < share && share <= 1.0));
+}
+
+#[test]
+fn verify_refuses_what_it_cannot_run() {
+    refused(
+        &layernorm(&["verify", "--device", "cpu", "--dim", "0"]),
+        &["columns"],
+    );
+    refused(
+        &layernorm(&["verify", "--device", "cpu", "--eps", "-1"]),
+        &["eps", "-1"],
+    );
+    for misused in [
+        &["--dtype", "f8"][..],
+        &["--suite", "--dim", "64"],
+        &["--device", "gpu"],
+    ] {
+        let output = layernorm(&[&["verify"], misused].concat());
+        assert_eq!(output.status.code(), Some(2), "{misused:?}: {output:?}");
+    }
+}

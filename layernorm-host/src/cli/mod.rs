@@ -2,6 +2,7 @@
 
 mod devices;
 mod run;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -19,27 +20,31 @@ pub struct Arguments {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 the input, the output or the device is at fault (the reason is on stderr);
+Exit codes: 0 done; 1 the input, the output or the device is at fault (the reason is on stderr, or in verify's
+table);
 2 the command line is not understood.";
 
 #[derive(Subcommand)]
 enum Command {
     Run(run::Run),
     Devices(devices::Devices),
+    Verify(verify::Verify),
 }
 
 impl Arguments {
     /// Runs the command: its output goes to stdout as a whole, an error to stderr.
     pub fn run(self) -> ExitCode {
+        let done = |text| (text, ExitCode::SUCCESS);
         let output = match self.command {
-            Command::Run(command) => command.run(),
-            Command::Devices(command) => command.run(),
+            Command::Run(command) => command.run().map(done),
+            Command::Devices(command) => command.run().map(done),
+            Command::Verify(command) => command.run(),
         };
         match output {
-            Ok(text) => match std::io::stdout().lock().write_all(text.as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
+            Ok((text, code)) => match std::io::stdout().lock().write_all(text.as_bytes()) {
+                Ok(()) => code,
                 // Whoever read the output has enough of it.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => code,
                 Err(error) => fail(&format!("stdout: {error}")),
             },
             Err(error) => fail(&error.to_string()),
