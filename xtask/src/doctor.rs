@@ -39,7 +39,7 @@ pub fn run() -> Result<()> {
     }
 
     println!("\nptxas, which counts the kernels' registers");
-    match ptxas::find().and_then(|path| Ok((ptxas::version(&path)?, path))) {
+    match ptxas::find("ptxas").and_then(|path| Ok((ptxas::version(&path)?, path))) {
         Ok((version, path)) => println!("  {}: {version}", path.display()),
         Err(error) => println!("{}", indented(&format!("{error:#}"))),
     }

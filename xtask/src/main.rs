@@ -5,6 +5,7 @@ mod doctor;
 mod images;
 mod manifest;
 mod ptxas;
+mod sass;
 mod sources;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     BuildPtx(build_ptx::Arguments),
     /// Assemble every image with ptxas: registers per kernel, and no spills or local memory
     Ptxas,
+    /// Count the machine code of every kernel into docs/sass
+    Sass(sass::Arguments),
     /// Say what of this machine is ready, and what to run where it is not
     Doctor,
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::BuildPtx(arguments) => build_ptx::run(&arguments),
         Command::Ptxas => ptxas::run(),
+        Command::Sass(arguments) => sass::run(&arguments),
         Command::Doctor => doctor::run(),
     };
     match result {

@@ -13,7 +13,8 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 
 pub use find::find;
-use report::{Kernel, complaints, parse, table};
+pub use report::complaints;
+use report::{Kernel, parse, table};
 
 use crate::images::{self, IMAGES, Image};
 
@@ -21,7 +22,7 @@ use crate::images::{self, IMAGES, Image};
 const AT_A_TIME: usize = 2;
 
 pub fn run() -> Result<()> {
-    let ptxas = find()?;
+    let ptxas = find("ptxas")?;
     println!("{}", version(&ptxas)?);
     let root = images::root();
     let folder = images::folder(&root);
@@ -35,7 +36,7 @@ pub fn run() -> Result<()> {
                 crate::build_ptx::REMEDY
             );
         }
-        match assemble_for_all(&ptxas, &path, image) {
+        match assemble_for_all(&ptxas, &path, image, None) {
             Ok(assembled) => {
                 println!("\n{}\n{}", image.file_name(), table(&assembled));
                 failures.extend(complaints(&assembled));
@@ -64,39 +65,68 @@ pub fn version(ptxas: &Path) -> Result<String> {
     ))
 }
 
-/// What came of one image for each device, in the image's order.
-fn assemble_for_all(
+/// The release's number: `ptxas V13.5.37`.
+pub fn release(ptxas: &Path) -> Result<String> {
+    let version = version(ptxas)?;
+    let number = version.rsplit(' ').next().unwrap_or_default();
+    Ok(format!("ptxas {number}"))
+}
+
+/// An image assembled for one device.
+#[derive(Clone, Debug)]
+pub struct Assembled {
+    pub device: &'static str,
+    pub kernels: Vec<Kernel>,
+}
+
+/// What comes of one image for each device, in the image's order. The machine code goes to
+/// `<device>.cubin` in a folder, or nowhere.
+pub fn assemble_for_all(
     ptxas: &Path,
     ptx: &Path,
     image: &Image,
-) -> Result<Vec<(&'static str, Vec<Kernel>)>> {
-    let jobs = Mutex::new(image.assembled_for.iter().enumerate());
+    objects: Option<&Path>,
+) -> Result<Vec<Assembled>> {
+    for_all(image.assembled_for, |device| {
+        let object = match objects {
+            Some(folder) => folder.join(format!("{device}.cubin")),
+            None => null_device().into(),
+        };
+        let kernels = assemble(ptxas, ptx, device, &object)?;
+        Ok(Assembled { device, kernels })
+    })
+}
+
+/// Does a piece of work for each item, a few at a time. The results are in the items' order.
+pub fn for_all<T: Sync, U: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<U> + Sync,
+) -> Result<Vec<U>> {
+    let jobs = Mutex::new(items.iter().enumerate());
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 loop {
                     let job = jobs.lock().ok().and_then(|mut jobs| jobs.next());
-                    let Some((position, device)) = job else { break };
-                    let result = assemble(ptxas, ptx, device);
+                    let Some((position, item)) = job else { break };
+                    let result = work(item);
                     if let Ok(mut done) = done.lock() {
-                        done.push((position, *device, result));
+                        done.push((position, result));
                     }
                 }
             });
         }
     });
     let mut done = done.into_inner().unwrap_or_default();
-    done.sort_by_key(|(position, ..)| *position);
-    done.into_iter()
-        .map(|(_, device, result)| Ok((device, result?)))
-        .collect()
+    done.sort_by_key(|(position, _)| *position);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn assemble(ptxas: &Path, ptx: &Path, device: &str) -> Result<Vec<Kernel>> {
+fn assemble(ptxas: &Path, ptx: &Path, device: &str, object: &Path) -> Result<Vec<Kernel>> {
     let output = Command::new(ptxas)
         .args(["--verbose", "--gpu-name", device, "--output-file"])
-        .arg(null_device())
+        .arg(object)
         .arg(ptx)
         .output()
         .with_context(|| format!("cannot run {}", ptxas.display()))?;

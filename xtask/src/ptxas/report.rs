@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
+use super::Assembled;
+
 /// One kernel on one device, in bytes a thread where nothing else is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
@@ -80,9 +82,9 @@ pub fn parse(said: &str) -> Result<Vec<Kernel>> {
 }
 
 /// One line a kernel: its shared memory, and its registers on each device.
-pub fn table(assembled: &[(&str, Vec<Kernel>)]) -> String {
+pub fn table(assembled: &[Assembled]) -> String {
     let mut rows: BTreeMap<&str, (u32, Vec<String>)> = BTreeMap::new();
-    for (_, kernels) in assembled {
+    for Assembled { kernels, .. } in assembled {
         for kernel in kernels {
             let (shared, cells) = rows.entry(&kernel.name).or_default();
             *shared = kernel.shared.max(*shared);
@@ -91,7 +93,7 @@ pub fn table(assembled: &[(&str, Vec<Kernel>)]) -> String {
     }
     let name_width = rows.keys().map(|name| name.len()).max().unwrap_or(0).max(6);
     let mut text = format!("{:name_width$}  shared", "kernel");
-    for (device, _) in assembled {
+    for Assembled { device, .. } in assembled {
         text += &format!("  {device:>7}");
     }
     for (name, (shared, cells)) in rows {
@@ -109,10 +111,12 @@ fn cell(kernel: &Kernel) -> String {
 }
 
 /// The kernels that use local memory, in words.
-pub fn complaints(assembled: &[(&str, Vec<Kernel>)]) -> Vec<String> {
+pub fn complaints(assembled: &[Assembled]) -> Vec<String> {
     assembled
         .iter()
-        .flat_map(|(device, kernels)| kernels.iter().map(move |kernel| (device, kernel)))
+        .flat_map(|Assembled { device, kernels }| {
+            kernels.iter().map(move |kernel| (device, kernel))
+        })
         .filter(|(_, kernel)| kernel.uses_local_memory())
         .map(|(device, kernel)| {
             let Kernel {
@@ -191,7 +195,10 @@ ptxas info    : Used 255 registers, 380 bytes cmem[0]
 
     #[test]
     fn spills_are_marked_and_told() {
-        let assembled = [("sm_80", parse(SAID).unwrap())];
+        let assembled = [Assembled {
+            device: "sm_80",
+            kernels: parse(SAID).unwrap(),
+        }];
         let table = table(&assembled);
         assert!(table.contains("sums       384       22"), "{table}");
         assert!(table.contains("spills       0     255!"), "{table}");
