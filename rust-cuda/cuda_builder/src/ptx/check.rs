@@ -1,5 +1,5 @@
 //! What kernels must not compile to. None of it is an error to the compiler, and all of it makes a
-//! kernel slow without a word.
+//! kernel slow, or loses its denormals, without a word.
 
 use std::fmt;
 
@@ -31,6 +31,8 @@ pub enum Problem {
     MangledSymbol,
     /// An access that finds out at run time which memory it is of.
     GenericAccess,
+    /// Arithmetic that takes denormals for zeros, and makes zeros of them.
+    FlushToZero,
 }
 
 impl fmt::Display for Problem {
@@ -44,6 +46,9 @@ impl fmt::Display for Problem {
             Self::MangledSymbol => "a Rust symbol that is not an entry point: a static, or a function that was not inlined",
             Self::GenericAccess => {
                 "a generic access: name the memory (`ld.global`, `cuda_std::ext::Shared`)"
+            }
+            Self::FlushToZero => {
+                "`.ftz` makes zeros of denormals: take the intrinsic without it, and no fast-math flag"
             }
         })
     }
@@ -62,7 +67,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks for local memory, functions, calls, Rust symbols and generic accesses.
+/// Looks for local memory, functions, calls, Rust symbols, generic accesses and lost denormals.
 pub fn check_ptx(ptx: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut scope = Scope::default();
@@ -104,6 +109,9 @@ fn problems(code: &str) -> Vec<Problem> {
         .any(|part| SPACES.contains(&part.split("::").next().unwrap_or(part)));
     if matches!(parts[0], "ld" | "ldu" | "st" | "atom" | "red") && !names_memory {
         problems.push(Problem::GenericAccess);
+    }
+    if code.contains(".ftz") {
+        problems.push(Problem::FlushToZero);
     }
     problems
 }
@@ -159,6 +167,8 @@ mod tests {
             ("ld.volatile.b32 %r1, [%rd1];", GenericAccess),
             ("$L1: st.b32 [%rd1], %r1;", GenericAccess),
             ("atom.add.f32 %f1, [%rd1], %f2;", GenericAccess),
+            ("{ rsqrt.approx.ftz.f32 %f2, %f1; }", FlushToZero),
+            ("@%p1 fma.rn.ftz.f32 %f4, %f1, %f2, %f3;", FlushToZero),
         ] {
             assert_eq!(problems(code(line)), [problem], "{line}");
         }
