@@ -63,7 +63,7 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counts over a whole launch. A request is one instruction of one warp; a sector is 32 bytes.
         ///
-        /// Requests, sectors and bank conflicts are only counted where
+        /// Requests, sectors, bank conflicts and bytes in flight are only counted where
         /// [`Checks::counters`](crate::Checks::counters) is on.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
@@ -76,6 +76,8 @@ macro_rules! counters {
             pub unique_bytes_read: Option<u64>,
             /// Bytes of global memory that were written at least once; `None` where it was not traced.
             pub unique_bytes_written: Option<u64>,
+            /// The most bytes that a warp had under way when it had to wait for some of them.
+            pub most_bytes_in_flight: u64,
         }
 
         impl AddAssign<&Counters> for Counters {
@@ -84,6 +86,7 @@ macro_rules! counters {
                 for (sum, more) in self.by_class.iter_mut().zip(other.by_class) {
                     *sum += more;
                 }
+                self.most_bytes_in_flight = self.most_bytes_in_flight.max(other.most_bytes_in_flight);
                 for (sum, more) in [
                     (&mut self.unique_bytes_read, other.unique_bytes_read),
                     (&mut self.unique_bytes_written, other.unique_bytes_written),
@@ -122,4 +125,13 @@ counters! {
     divergent_branches,
     /// Warps that came to a barrier of the block.
     barriers,
+    /// Warps that used something that they had loaded from global memory.
+    loading_warps,
+    /// Bytes, as whole sectors, that those had asked for before the first such use, of all together.
+    bytes_in_flight_before_first_use,
+    /// Instructions that needed what a load was still to bring, and waits for asynchronous copies: a
+    /// load counts as under way until the first instruction that needs it, or one asked for later.
+    load_waits,
+    /// Bytes, as whole sectors, that the warp had under way at each of those, of all together.
+    bytes_in_flight_at_waits,
 }

@@ -4,6 +4,7 @@ mod build_ptx;
 mod doctor;
 mod images;
 mod manifest;
+mod profile;
 mod ptxas;
 mod sass;
 mod sources;
@@ -30,6 +31,8 @@ enum Command {
     Ptxas,
     /// Count the machine code of every kernel into docs/sass
     Sass(sass::Arguments),
+    /// Run the kernels on the software GPU and say what they do, beside what the problem needs
+    Profile(profile::Arguments),
     /// Say what of this machine is ready, and what to run where it is not
     Doctor,
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::BuildPtx(arguments) => build_ptx::run(&arguments),
         Command::Ptxas => ptxas::run(),
         Command::Sass(arguments) => sass::run(&arguments),
+        Command::Profile(arguments) => profile::run(&arguments),
         Command::Doctor => doctor::run(),
     };
     match result {

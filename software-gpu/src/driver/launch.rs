@@ -6,6 +6,7 @@
 use super::error::{Code, Outcome};
 use super::ffi::bytes;
 use super::function;
+use super::record::{LaunchRecord, record};
 use super::report;
 use super::stream::to_work_in;
 use crate::{Kernel, LaunchConfig, Model};
@@ -171,8 +172,17 @@ unsafe fn launch(
         }
         .map_err(Box::new)
     });
-    let Err(fault) = launched else {
-        return Ok(());
+    let fault = match launched {
+        Ok(counters) => {
+            record(|| LaunchRecord {
+                kernel: kernel.name().to_owned(),
+                device: context.device().ordinal,
+                config: *config,
+                counters,
+            });
+            return Ok(());
+        }
+        Err(fault) => fault,
     };
     let (code, words) = (Code::from(&*fault), fault.to_string());
     if fault.kind.is_sticky() {

@@ -36,6 +36,7 @@ mod module;
 mod occupancy;
 mod platform;
 mod pool;
+mod record;
 mod report;
 mod stream;
 mod supported;
@@ -44,6 +45,8 @@ mod tests;
 mod unsupported;
 
 pub use entry::*;
+pub use platform::choose_models;
+pub use record::{LaunchRecord, record_launches, recorded_launches};
 pub use report::last_fault;
 
 /// `CUipcMemHandle` and `CUipcEventHandle`: both are 64 bytes and passed by value.

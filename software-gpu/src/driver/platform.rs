@@ -42,7 +42,24 @@ impl Device {
     }
 }
 
+/// What [`choose_models`] was told.
+static CHOSEN: Mutex<Option<String>> = Mutex::new(None);
+
 static PLATFORM: OnceLock<Outcome<Vec<Device>>> = OnceLock::new();
+
+/// Names the models of the process's devices, as `SOFTWARE_GPU_MODEL` does and in its place. It counts
+/// until the first `cuInit`, which makes the devices.
+///
+/// # Errors
+/// A name that no model has, with those that there are; or that the devices are made already.
+pub fn choose_models(names: &str) -> Result<(), String> {
+    models(None, Some(names))?;
+    if PLATFORM.get().is_some() {
+        return Err("the devices of this process are made already".into());
+    }
+    *lock(&CHOSEN) = Some(names.into());
+    Ok(())
+}
 
 /// What `cuInit` does, once.
 pub(super) fn init() -> Outcome {
@@ -72,7 +89,8 @@ pub(super) fn device(ordinal: i32) -> Outcome<&'static Device> {
 
 fn build() -> Outcome<Vec<Device>> {
     let count = std::env::var("SOFTWARE_GPU_DEVICES").ok();
-    let model = std::env::var("SOFTWARE_GPU_MODEL").ok();
+    let chosen = lock(&CHOSEN).clone();
+    let model = chosen.or_else(|| std::env::var("SOFTWARE_GPU_MODEL").ok());
     let models = models(count.as_deref(), model.as_deref()).map_err(|text| {
         report::say(&text);
         report::remember(text);

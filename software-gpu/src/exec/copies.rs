@@ -3,7 +3,9 @@
 //! On a device a copy lands some time between its issue and its wait. Here it lands at the wait, the
 //! last moment that is right, so that a kernel which reads too early sees what was there before.
 
+use super::access::Action;
 use super::block::Room;
+use super::flight;
 use super::shadow::{How, Who};
 use super::trace::Touch;
 use super::trouble::{Outcome, Trouble};
@@ -59,6 +61,7 @@ pub(super) fn issue(
     let ignored = copy.ignore.map_or(0, |(p, negate)| {
         warp.p[p as usize] ^ if negate { u32::MAX } else { 0 }
     });
+    let (mut reading, mut all_from, mut all_to) = (0, [0; 32], [0; 32]);
     for lane in lanes(mask) {
         let to = address(warp, copy.to, lane);
         let from = address(warp, copy.from, lane);
@@ -86,8 +89,11 @@ pub(super) fn issue(
             );
             return Err(Trouble::at(FaultKind::OutOfBounds, lane, to, detail));
         }
+        all_to[lane] = to;
         let mut data = [0; 16];
         if given > 0 {
+            reading |= 1 << lane;
+            all_from[lane] = from;
             let launch = room.launch;
             let Some(found) = launch.find(&mut room.last_allocation, from, given) else {
                 return Err(launch.outside(lane, from, given));
@@ -130,6 +136,16 @@ pub(super) fn issue(
             data,
         });
     }
+    if room.launch.checks.counters {
+        room.tally.shared(Action::Store, mask, &all_to, copy.bytes);
+        if reading != 0 {
+            // An allocation starts at the start of a sector, so addresses do for offsets.
+            let sectors = room
+                .tally
+                .scattered(Action::Load, reading, &all_from, bytes);
+            warp.flight.copy(sectors);
+        }
+    }
     Ok(())
 }
 
@@ -143,6 +159,7 @@ pub(super) fn wait(
     let first = warp.who(0);
     let Copies { pending, committed } = &mut warp.copies;
     let mut outcome = Ok(());
+    let before = pending.len();
     pending.retain(|copy| {
         let lane = usize::from(copy.lane);
         let done = keep.is_none_or(|keep| copy.group < committed[lane].saturating_sub(keep));
@@ -160,5 +177,7 @@ pub(super) fn wait(
         room.shared[to..to + bytes].copy_from_slice(&copy.data[..bytes]);
         false
     });
+    let came = before - pending.len();
+    flight::wait_for_copies(room, warp, came, before);
     outcome
 }

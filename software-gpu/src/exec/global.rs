@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::access::{Action, atomics};
 use super::block::Room;
+use super::flight::SECTOR;
 use super::scalar::cvt_loaded;
 use super::trace::touch_of;
 use super::trouble::{Outcome, Trouble};
@@ -45,7 +46,10 @@ pub(super) fn global(
         if action != Action::Load {
             launch.writable(allocation, lane, at[lane])?;
         }
-        watch(room, warp, access, action, now, &offsets, found)?;
+        let sectors = watch(room, warp, access, action, now, &offsets, found)?;
+        if action == Action::Load && launch.checks.counters {
+            warp.flight.load(launch.program, access, sectors);
+        }
         match action {
             Action::Load => load_global(allocation, warp, access, now, &offsets),
             Action::Store => store_global(allocation, warp, access, now, &offsets),
@@ -55,7 +59,8 @@ pub(super) fn global(
     Ok(())
 }
 
-/// The checks and counts of an access of lanes to one allocation.
+/// The checks and counts of an access of lanes to one allocation. The sectors that it touches, if anything
+/// is checked or counted.
 #[inline(always)]
 fn watch(
     room: &mut Room<'_>,
@@ -65,11 +70,11 @@ fn watch(
     mask: u32,
     offsets: &[u64; 32],
     found: usize,
-) -> Outcome<()> {
+) -> Outcome<u64> {
     let launch = room.launch;
     let checks = launch.checks;
     if !(checks.initialised || checks.global_races || checks.counters) {
-        return Ok(());
+        return Ok(0);
     }
     let allocation = &launch.allocations[found];
     let bytes = u64::from(access.bytes());
@@ -86,10 +91,12 @@ fn watch(
     let run = mask >> first;
     if in_order && run & run.wrapping_add(1) == 0 {
         let all = bytes * u64::from(mask.count_ones());
-        room.tally.sectors(action, (start % 32 + all).div_ceil(32));
-        return range(room, warp, access, action, allocation, first, start, all);
+        let sectors = (start % SECTOR + all).div_ceil(SECTOR);
+        room.tally.sectors(action, sectors);
+        range(room, warp, access, action, allocation, first, start, all)?;
+        return Ok(sectors);
     }
-    room.tally.scattered(action, mask, offsets, bytes);
+    let sectors = room.tally.scattered(action, mask, offsets, bytes);
     for lane in lanes(mask) {
         range(
             room,
@@ -102,7 +109,7 @@ fn watch(
             bytes,
         )?;
     }
-    Ok(())
+    Ok(sectors)
 }
 
 /// The checks of a range of an allocation, whose first byte is that lane's.

@@ -5,6 +5,7 @@ mod adversary;
 mod block;
 mod cluster;
 mod copies;
+mod flight;
 mod global;
 mod lanes;
 mod launch;

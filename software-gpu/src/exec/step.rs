@@ -3,6 +3,7 @@
 use super::access::{Action, execute};
 use super::block::Room;
 use super::copies;
+use super::flight;
 use super::lanes::{
     arith, compare_lanes, fast32, fast64, narrow, one32, one64, select, shift64, widen,
 };
@@ -45,6 +46,9 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp, turn: u32) -> Outcome<Stop> {
                 Guard::Unless(p) => !warp.p[p as usize],
             };
         room.tally.step(warp.pc, mask);
+        if warp.flight.is_loading() {
+            flight::before(room, warp);
+        }
         match instruction.op {
             Op::Branch { target, meet } => {
                 room.tally.divergent += u64::from(mask != 0 && mask != warp.mask);

@@ -16,6 +16,11 @@ pub(super) struct Tally {
     global: [[u64; 2]; 3],
     shared_requests: u64,
     bank_conflicts: u64,
+    /// First uses of what a warp loaded, and the bytes under way at them.
+    first_uses: [u64; 2],
+    /// The same for every wait.
+    waits: [u64; 2],
+    most_in_flight: u64,
 }
 
 impl Tally {
@@ -28,6 +33,9 @@ impl Tally {
             global: [[0; 2]; 3],
             shared_requests: 0,
             bank_conflicts: 0,
+            first_uses: [0; 2],
+            waits: [0; 2],
+            most_in_flight: 0,
         }
     }
 
@@ -53,8 +61,21 @@ impl Tally {
         *sum += sectors;
     }
 
-    /// A request of a range a lane: the sectors of 32 bytes that differ.
-    pub fn scattered(&mut self, action: Action, mask: u32, offsets: &[u64; 32], bytes: u64) {
+    /// A warp had to wait for some of the bytes that it had under way.
+    pub fn wait(&mut self, bytes: u64, is_first: bool) {
+        let count = |[times, sum]: &mut [u64; 2]| {
+            *times += 1;
+            *sum += bytes;
+        };
+        count(&mut self.waits);
+        if is_first {
+            count(&mut self.first_uses);
+        }
+        self.most_in_flight = self.most_in_flight.max(bytes);
+    }
+
+    /// A request of a range a lane: how many sectors of 32 bytes differ.
+    pub fn scattered(&mut self, action: Action, mask: u32, offsets: &[u64; 32], bytes: u64) -> u64 {
         let mut sectors = [u64::MAX; 64];
         let mut count = 0;
         for lane in lanes(mask) {
@@ -70,6 +91,7 @@ impl Tally {
         sectors.sort_unstable();
         let unique = sectors.chunk_by(|a, b| a == b).count();
         self.sectors(action, unique as u64);
+        unique as u64
     }
 
     /// A request to shared memory, which has 32 banks of 4 bytes. Lanes that read one word share it.
@@ -127,6 +149,11 @@ impl Tally {
             global_atomic_sectors: self.global[2][1],
             shared_requests: self.shared_requests,
             shared_bank_conflicts: self.bank_conflicts,
+            loading_warps: self.first_uses[0],
+            bytes_in_flight_before_first_use: self.first_uses[1],
+            load_waits: self.waits[0],
+            bytes_in_flight_at_waits: self.waits[1],
+            most_bytes_in_flight: self.most_in_flight,
             ..Counters::default()
         };
         for (instruction, [warps, lanes]) in program.code.iter().zip(&self.steps) {

@@ -1,6 +1,7 @@
 //! A warp: the registers of 32 lanes, which of them are active, and where the others wait.
 
 use super::copies::Copies;
+use super::flight::Flight;
 use super::shadow::{RANK_SHIFT, Who};
 use crate::program::{Class, NEVER, Program, Slot};
 
@@ -74,6 +75,7 @@ pub(super) struct Warp {
     pub epoch: u32,
     pub cluster: ClusterClock,
     pub copies: Copies,
+    pub flight: Flight,
 }
 
 impl Warp {
@@ -98,6 +100,7 @@ impl Warp {
             epoch: 0,
             cluster: ClusterClock::default(),
             copies: Copies::default(),
+            flight: Flight::new(program),
         }
     }
 
@@ -116,6 +119,7 @@ impl Warp {
         self.epoch = epoch;
         self.cluster = ClusterClock::default();
         self.copies.clear();
+        self.flight.clear();
         self.local.fill(0xff);
     }
 

@@ -7,7 +7,7 @@ use super::fast::{Fast32, Fast64};
 use super::names::{Arith, Class, Kind, Rounding, Type};
 use super::slots::{Placement, Slots};
 use super::{Guard, Instruction, Op, Program};
-use super::{cfg, live};
+use super::{cfg, live, waits};
 use crate::ptx::ast::{self, Entry, Operand};
 use crate::ptx::{Result, SyntaxError, error};
 
@@ -61,6 +61,7 @@ pub(crate) fn decode(
     }
     cfg::find_meeting_points(&mut program);
     program.registers = live::share_slots(&mut program);
+    waits::find_waits(&mut program);
     Ok(program)
 }
 

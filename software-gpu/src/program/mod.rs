@@ -20,6 +20,7 @@ mod memory;
 mod names;
 mod operands;
 mod slots;
+mod waits;
 
 use crate::ptx::ast::{Space, Special};
 
@@ -52,6 +53,8 @@ pub(crate) struct Program {
     pub registers: u32,
     /// What slots hold when a block starts.
     pub initial: Vec<(Slot, Initial)>,
+    /// For each instruction, the registers of it that loads from global memory write.
+    waits: waits::Waits,
 }
 
 /// A register slot.

@@ -1,0 +1,51 @@
+//! The least that a pass must move: every input read once and every output written once.
+
+use serde::Serialize;
+
+use crate::measure::Task;
+
+/// Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Minimum {
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+}
+
+/// mean and rstd of a row, f32.
+const SAVED: u64 = 8;
+
+/// x, weight and bias to y, mean and rstd.
+pub fn forward(task: &Task) -> Minimum {
+    let Sizes { x, parameter, rows } = Sizes::of(task);
+    Minimum {
+        bytes_read: x + 2 * parameter,
+        bytes_written: x + SAVED * rows,
+    }
+}
+
+/// dy, x, weight, mean and rstd to dx, dweight and dbias.
+pub fn backward(task: &Task) -> Minimum {
+    let Sizes { x, parameter, rows } = Sizes::of(task);
+    Minimum {
+        bytes_read: 2 * x + parameter + SAVED * rows,
+        bytes_written: x + 2 * parameter,
+    }
+}
+
+/// Bytes of x and of weight, which is as large as bias, and how many rows there are.
+struct Sizes {
+    x: u64,
+    parameter: u64,
+    rows: u64,
+}
+
+impl Sizes {
+    fn of(task: &Task) -> Sizes {
+        let parameter = task.parameters.map_or(0, |dtype| dtype.size());
+        Sizes {
+            x: (task.n_rows * task.n_cols * task.dtype.size()) as u64,
+            parameter: (task.n_cols * parameter) as u64,
+            rows: task.n_rows as u64,
+        }
+    }
+}
