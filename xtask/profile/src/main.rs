@@ -20,11 +20,11 @@ struct Arguments {
     /// Columns of x: the hidden size
     #[arg(long)]
     n_cols: usize,
-    /// Type of x
-    #[arg(long)]
-    dtype: Element,
-    /// Type of weight and bias [default: that of x]
-    #[arg(long)]
+    /// Type of x: f32, f16, bf16 or f64
+    #[arg(long, value_parser = dtype)]
+    dtype: DType,
+    /// Type of weight and bias, or `none` for neither [default: that of x]
+    #[arg(long, value_parser = parameters)]
     weight: Option<Parameters>,
     /// Which passes
     #[arg(long, default_value = "both")]
@@ -37,21 +37,9 @@ struct Arguments {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Element {
-    F32,
-    F16,
-    Bf16,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Parameters {
-    F32,
-    F16,
-    Bf16,
-    /// Neither weight nor bias
-    None,
-}
+/// The type of weight and bias, if there are any.
+#[derive(Clone, Copy)]
+struct Parameters(Option<DType>);
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Passes {
@@ -60,31 +48,34 @@ enum Passes {
     Both,
 }
 
-impl From<Element> for DType {
-    fn from(element: Element) -> DType {
-        match element {
-            Element::F32 => DType::F32,
-            Element::F16 => DType::F16,
-            Element::Bf16 => DType::BF16,
-        }
+fn dtype(name: &str) -> Result<DType, String> {
+    let all = DType::ALL.into_iter();
+    all.clone()
+        .find(|dtype| dtype.name() == name)
+        .ok_or_else(|| {
+            format!(
+                "allowed are {}",
+                all.map(DType::name).collect::<Vec<_>>().join(", ")
+            )
+        })
+}
+
+fn parameters(name: &str) -> Result<Parameters, String> {
+    match name {
+        "none" => Ok(Parameters(None)),
+        name => dtype(name).map(|dtype| Parameters(Some(dtype))),
     }
 }
 
 impl Arguments {
     fn task(&self) -> measure::Task {
-        let dtype = DType::from(self.dtype);
-        let parameters = match self.weight {
-            None => Some(dtype),
-            Some(Parameters::F32) => Some(DType::F32),
-            Some(Parameters::F16) => Some(DType::F16),
-            Some(Parameters::Bf16) => Some(DType::BF16),
-            Some(Parameters::None) => None,
-        };
         measure::Task {
             n_rows: self.n_rows,
             n_cols: self.n_cols,
-            dtype,
-            parameters,
+            dtype: self.dtype,
+            parameters: self
+                .weight
+                .map_or(Some(self.dtype), |Parameters(dtype)| dtype),
             forward: self.pass != Passes::Backward,
             backward: self.pass != Passes::Forward,
         }

@@ -87,6 +87,9 @@ fn operand(dtype: DType, shape: &[usize], seed: u64, device: &Device) -> Result<
         (bits >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
     let bytes: Vec<u8> = match dtype {
+        DType::F64 => (0..len)
+            .flat_map(|i| f64::from(number(i)).to_le_bytes())
+            .collect(),
         DType::F32 => (0..len).flat_map(|i| number(i).to_le_bytes()).collect(),
         DType::F16 => (0..len)
             .flat_map(|i| f16::from_f32(number(i)).to_le_bytes())

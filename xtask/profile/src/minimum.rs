@@ -11,32 +11,37 @@ pub struct Minimum {
     pub bytes_written: u64,
 }
 
-/// mean and rstd of a row, f32.
-const SAVED: u64 = 8;
-
 /// x, weight and bias to y, mean and rstd.
 pub fn forward(task: &Task) -> Minimum {
-    let Sizes { x, parameter, rows } = Sizes::of(task);
+    let Sizes {
+        x,
+        parameter,
+        saved,
+    } = Sizes::of(task);
     Minimum {
         bytes_read: x + 2 * parameter,
-        bytes_written: x + SAVED * rows,
+        bytes_written: x + saved,
     }
 }
 
 /// dy, x, weight, mean and rstd to dx, dweight and dbias.
 pub fn backward(task: &Task) -> Minimum {
-    let Sizes { x, parameter, rows } = Sizes::of(task);
+    let Sizes {
+        x,
+        parameter,
+        saved,
+    } = Sizes::of(task);
     Minimum {
-        bytes_read: 2 * x + parameter + SAVED * rows,
+        bytes_read: 2 * x + parameter + saved,
         bytes_written: x + 2 * parameter,
     }
 }
 
-/// Bytes of x and of weight, which is as large as bias, and how many rows there are.
+/// Bytes of x, of weight, which is as large as bias, and of mean and rstd together.
 struct Sizes {
     x: u64,
     parameter: u64,
-    rows: u64,
+    saved: u64,
 }
 
 impl Sizes {
@@ -45,7 +50,7 @@ impl Sizes {
         Sizes {
             x: (task.n_rows * task.n_cols * task.dtype.size()) as u64,
             parameter: (task.n_cols * parameter) as u64,
-            rows: task.n_rows as u64,
+            saved: (2 * task.n_rows * task.dtype.accumulator().size()) as u64,
         }
     }
 }
