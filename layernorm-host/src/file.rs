@@ -167,15 +167,25 @@ impl SafetensorsFile {
     }
 }
 
-/// A file to be written: under a name of its own in the same folder, until it is whole.
-pub struct SafetensorsWriter {
+/// A file that is written whole or not at all: under a name of its own in the same folder until then.
+///
+/// ```
+/// use layernorm_host::file::WholeFile;
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("figures.csv");
+/// let file = WholeFile::create(&path)?; // fails here if it cannot be written
+/// file.finish(b"a,b\n1,2\n")?;
+/// assert_eq!(std::fs::read(&path)?, b"a,b\n1,2\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct WholeFile {
     path: PathBuf,
     file: NamedTempFile,
-    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
-    metadata: HashMap<String, String>,
 }
 
-impl SafetensorsWriter {
+impl WholeFile {
     /// Makes sure that the file can be written. What stands under `path` stays until
     /// [`finish`](Self::finish) replaces it.
     ///
@@ -219,9 +229,51 @@ impl SafetensorsWriter {
             let new = || fs::Permissions::from_mode(0o666);
             builder.permissions(replaced.map_or_else(new, |old| old.permissions()));
         }
-        Ok(SafetensorsWriter {
+        Ok(WholeFile {
             path: path.to_owned(),
             file: builder.tempfile_in(folder).map_err(failed)?,
+        })
+    }
+
+    /// Writes the file and gives it its name. Without this call nothing is left of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`]; the file is as it was before then.
+    pub fn finish(mut self, bytes: &[u8]) -> Result<()> {
+        let path = &self.path;
+        let failed = |source| Error::File {
+            path: path.clone(),
+            doing: "write",
+            source,
+        };
+        self.file
+            .write_all(bytes)
+            .and_then(|()| self.file.as_file().sync_all())
+            .map_err(failed)?;
+        let persisted = self.file.persist(path);
+        persisted.map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
+
+/// A safetensors file to be written, whole or not at all.
+pub struct SafetensorsWriter {
+    file: WholeFile,
+    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+    metadata: HashMap<String, String>,
+}
+
+impl SafetensorsWriter {
+    /// Makes sure that the file can be written. What stands under `path` stays until
+    /// [`finish`](Self::finish) replaces it.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::create`].
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(SafetensorsWriter {
+            file: WholeFile::create(path)?,
             tensors: BTreeMap::new(),
             metadata: HashMap::new(),
         })
@@ -254,12 +306,12 @@ impl SafetensorsWriter {
     /// # Errors
     ///
     /// [`Error::File`]; the file is as it was before then.
-    pub fn finish(mut self) -> Result<()> {
-        let path = &self.path;
-        let failed = |source| Error::File {
+    pub fn finish(self) -> Result<()> {
+        let path = self.file.path.clone();
+        let failed = |error| Error::File {
             path: path.clone(),
             doing: "write",
-            source,
+            source: std::io::Error::other(error),
         };
         let views: Vec<(&String, TensorView<'_>)> = self
             .tensors
@@ -268,16 +320,9 @@ impl SafetensorsWriter {
                 TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name, view))
             })
             .collect::<std::result::Result<_, _>>()
-            .map_err(|error| failed(std::io::Error::other(error)))?;
-        let metadata = (!self.metadata.is_empty()).then_some(self.metadata);
-        let bytes = safetensors::serialize(views, metadata)
-            .map_err(|error| failed(std::io::Error::other(error)))?;
-        self.file
-            .write_all(&bytes)
-            .and_then(|()| self.file.as_file().sync_all())
             .map_err(failed)?;
-        let persisted = self.file.persist(path);
-        persisted.map_err(|error| failed(error.error))?;
-        Ok(())
+        let metadata = (!self.metadata.is_empty()).then_some(self.metadata);
+        let bytes = safetensors::serialize(views, metadata).map_err(failed)?;
+        self.file.finish(&bytes)
     }
 }

@@ -18,6 +18,7 @@
 //! | arrays, copies, views | [`Tensor`], [`DType`] |
 //! | copies beside other work | [`Pinned`], [`Copying`] |
 //! | where it runs | [`Device`] |
+//! | how long it takes there | [`Timer`] |
 //! | what was wrong | [`Error`] |
 //! | whether a device computes what it should | `verify`, with the feature of that name |
 //! | a caller's own memory and stream | [`Launcher`], [`ForwardPointers`], [`BackwardPointers`] |
@@ -48,6 +49,7 @@
 //! | data of another length than its shape | [`Error::ElementCount`] |
 //! | rows that overlap, a view past the end, gaps where none may be | [`Error::Layout`] |
 //! | operands on two devices | [`Error::OtherDevice`] |
+//! | a timer that was not started and stopped | [`Error::Absent`] |
 //! | an output that another tensor can reach | [`Error::SharedOutput`] |
 //! | dweight of a layer without weight, dbias of one without bias | [`Error::Absent`] |
 //! | a saved forward pass used twice | does not compile: backward consumes it |
@@ -89,6 +91,7 @@ mod pointers;
 mod problem;
 mod saved;
 mod tensor;
+mod timer;
 mod trace;
 #[cfg(feature = "verify")]
 pub mod verify;
@@ -108,6 +111,7 @@ pub use pointers::{BackwardLaunches, BackwardPointers, ForwardPointers};
 pub use problem::{MAX_COLS, Problem, Strides};
 pub use saved::Saved;
 pub use tensor::Tensor;
+pub use timer::Timer;
 
 // Handles and tensors may go to other threads and be shared by them.
 const _: () = {
@@ -117,6 +121,7 @@ const _: () = {
     shared_by_threads::<LayerNorm>();
     shared_by_threads::<Saved>();
     shared_by_threads::<Copying<f32>>();
+    shared_by_threads::<Timer>();
     shared_by_threads::<Error>();
     #[cfg(feature = "cuda")]
     shared_by_threads::<Launcher>();

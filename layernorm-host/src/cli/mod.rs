@@ -1,6 +1,8 @@
 //! The tool's commands, one file each, and what they share: which device, how a run ends.
 
+mod bench;
 mod devices;
+mod output;
 mod run;
 mod verify;
 
@@ -20,15 +22,15 @@ pub struct Arguments {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 the input, the output or the device is at fault (the reason is on stderr, or in verify's
-table);
-2 the command line is not understood.";
+Exit codes: 0 done; 1 the input, the output or the device is at fault; 2 the command line is not understood;
+3 a result is not what it should be. The reason is on stderr, or in verify's table.";
 
 #[derive(Subcommand)]
 enum Command {
     Run(run::Run),
     Devices(devices::Devices),
     Verify(verify::Verify),
+    Bench(bench::Bench),
 }
 
 impl Arguments {
@@ -36,26 +38,72 @@ impl Arguments {
     pub fn run(self) -> ExitCode {
         let done = |text| (text, ExitCode::SUCCESS);
         let output = match self.command {
-            Command::Run(command) => command.run().map(done),
-            Command::Devices(command) => command.run().map(done),
-            Command::Verify(command) => command.run(),
+            Command::Run(command) => command.run().map(done).map_err(Failure::from),
+            Command::Devices(command) => command.run().map(done).map_err(Failure::from),
+            Command::Bench(command) => command.run().map(done),
+            Command::Verify(command) => command.run().map_err(Failure::from),
         };
         match output {
             Ok((text, code)) => match std::io::stdout().lock().write_all(text.as_bytes()) {
                 Ok(()) => code,
                 // Whoever read the output has enough of it.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => code,
-                Err(error) => fail(&format!("stdout: {error}")),
+                Err(error) => Failure::device(format!("stdout: {error}")).report(),
             },
-            Err(error) => fail(&error.to_string()),
+            Err(failure) => failure.report(),
         }
     }
 }
 
-fn fail(reason: &str) -> ExitCode {
-    // There is nowhere left to report a failure to report.
-    let _ = writeln!(std::io::stderr().lock(), "error: {reason}");
-    ExitCode::FAILURE
+/// The exit code where a result is not what it should be.
+const WRONG: u8 = 3;
+
+/// Why a command did not do what it was asked to, and the exit code for it.
+struct Failure {
+    code: u8,
+    reason: String,
+}
+
+impl Failure {
+    /// The input, the output or the device is at fault.
+    fn device(reason: impl Into<String>) -> Self {
+        Failure {
+            code: 1,
+            reason: reason.into(),
+        }
+    }
+
+    /// The command line asks for what cannot be.
+    fn usage(reason: impl Into<String>) -> Self {
+        Failure {
+            code: 2,
+            reason: reason.into(),
+        }
+    }
+
+    /// A result is not what it should be.
+    fn wrong(reason: impl Into<String>) -> Self {
+        Failure {
+            code: WRONG,
+            reason: reason.into(),
+        }
+    }
+
+    fn report(self) -> ExitCode {
+        note(&format!("error: {}\n", self.reason));
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<layernorm_host::Error> for Failure {
+    fn from(error: layernorm_host::Error) -> Self {
+        Failure::device(error.to_string())
+    }
+}
+
+/// To stderr. There is nowhere left to report a failure to report.
+fn note(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// A device as the command line names it.

@@ -58,7 +58,7 @@ fn dtype(text: &str) -> std::result::Result<DType, String> {
 }
 
 impl Verify {
-    /// Gives what is to be printed, and the exit code: 1 where a test did not pass.
+    /// Gives what is to be printed, and the exit code: 3 where a test did not pass.
     pub fn run(self) -> Result<(String, ExitCode)> {
         let device = self.device.open()?;
         let tests = if self.suite {
@@ -96,7 +96,7 @@ impl Verify {
         let code = if passed == reports.len() {
             ExitCode::SUCCESS
         } else {
-            ExitCode::FAILURE
+            ExitCode::from(super::WRONG)
         };
         Ok((text, code))
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rayon::prelude::*;
+
 use crate::host::HostBuffer;
 use crate::{DType, Element, Result};
 
@@ -209,6 +211,24 @@ impl Device {
         }
     }
 
+    /// Bytes of the cache that all of the device shares, as its driver gives them; `None` for the CPU.
+    pub fn l2_cache_bytes(&self) -> Option<usize> {
+        match &self.kind {
+            Kind::Cpu { .. } => None,
+            Kind::Cuda(device) => Some(device.l2_cache_bytes()),
+        }
+    }
+
+    /// The handle's stream, a `CUstream`, for a [`Launcher`](crate::Launcher) or other work that is to go
+    /// behind the library's; `None` for the CPU. It lives as long as a clone of this handle, or a tensor that
+    /// was made on one.
+    pub fn stream(&self) -> Option<*mut std::ffi::c_void> {
+        match &self.kind {
+            Kind::Cpu { .. } => None,
+            Kind::Cuda(device) => Some(device.raw_stream()),
+        }
+    }
+
     /// Whether both handles mean the same device, on whatever streams.
     pub fn is_same(&self, other: &Device) -> bool {
         (self.kind(), self.ordinal()) == (other.kind(), other.ordinal())
@@ -260,6 +280,9 @@ pub(crate) enum Storage {
     Cuda(cuda::Buffer),
 }
 
+/// Bytes of a host copy that are one core's work: some ten microseconds.
+const COPY_BYTES: usize = 256 << 10;
+
 /// A host buffer that is recycled when it is dropped; `None` only then.
 pub(crate) struct HostMemory(Option<HostBuffer>);
 
@@ -282,6 +305,13 @@ impl HostMemory {
 
     pub(crate) fn write(&mut self, start: usize, from: &[u8]) {
         self.bytes_mut()[start..][..from.len()].copy_from_slice(from);
+    }
+
+    /// Copies on as many cores as have enough to do.
+    fn copy_from(&mut self, start: usize, from: &[u8]) {
+        let to = &mut self.bytes_mut()[start..][..from.len()];
+        let (to, from) = (to.par_chunks_mut(COPY_BYTES), from.par_chunks(COPY_BYTES));
+        to.zip(from).for_each(|(to, from)| to.copy_from_slice(from));
     }
 
     fn bytes(&self) -> &[u8] {
@@ -321,6 +351,32 @@ impl Storage {
                 Ok(())
             }
             Storage::Cuda(buffer) => buffer.write(start, from),
+        }
+    }
+
+    /// Copies bytes of other memory of the same device, behind the work that writes them.
+    pub(crate) fn copy_from(
+        &mut self,
+        start: usize,
+        from: &Storage,
+        from_start: usize,
+        bytes: usize,
+    ) -> Result<()> {
+        match (self, from) {
+            (Storage::Host(memory), Storage::Host(from)) => {
+                memory.copy_from(start, from.bytes_of(from_start, bytes));
+                Ok(())
+            }
+            (Storage::Cuda(buffer), Storage::Cuda(from)) => {
+                buffer.copy_from(start, from, from_start, bytes)
+            }
+            // The caller has compared the devices.
+            (Storage::Cuda(buffer), Storage::Host(from)) => {
+                buffer.write(start, from.bytes_of(from_start, bytes))
+            }
+            (Storage::Host(memory), Storage::Cuda(from)) => {
+                from.read(from_start, &mut memory.bytes_mut()[start..][..bytes])
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! What stands in for `cuda` in a build without it: a device that cannot be, so that the rest of the library
 //! reads the same.
 
+use std::time::Duration;
+
 use crate::pass::{BackwardPass, ForwardPass};
 use crate::{Error, Result};
 
@@ -13,6 +15,10 @@ pub(crate) enum Buffer {}
 
 /// There is none.
 pub(crate) enum PinnedBytes {}
+
+/// There is none.
+#[derive(Debug)]
+pub(crate) enum Event {}
 
 /// Which driver a caller asks for.
 #[derive(Clone, Copy)]
@@ -82,6 +88,18 @@ impl CudaDevice {
         match *self {}
     }
 
+    pub fn l2_cache_bytes(&self) -> usize {
+        match *self {}
+    }
+
+    pub fn raw_stream(&self) -> *mut std::ffi::c_void {
+        match *self {}
+    }
+
+    pub fn event(&self) -> Result<Event> {
+        match *self {}
+    }
+
     pub fn allocate(&self, _bytes: usize) -> Result<Buffer> {
         match *self {}
     }
@@ -99,7 +117,27 @@ impl CudaDevice {
     }
 }
 
+impl Event {
+    pub fn record(&mut self) -> Result<()> {
+        match *self {}
+    }
+
+    pub fn since(&self, _start: &Event) -> Result<Option<Duration>> {
+        match *self {}
+    }
+}
+
 impl Buffer {
+    pub fn copy_from(
+        &mut self,
+        _start: usize,
+        _from: &Buffer,
+        _from_start: usize,
+        _bytes: usize,
+    ) -> Result<()> {
+        match *self {}
+    }
+
     pub fn address(&self) -> u64 {
         match *self {}
     }

@@ -93,6 +93,44 @@ impl Tensor {
             .write(start, bytemuck::cast_slice(data))
     }
 
+    /// Replaces the elements by another tensor's of the same dtype, shape and device, without a way over the
+    /// host. On the CPU the cores share the work; on a CUDA device the copy goes behind the work given to
+    /// this tensor's stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`]; [`Error::DTypeMismatch`]; [`Error::OtherDevice`]; [`Error::SharedOutput`];
+    /// [`Error::Layout`] where rows of either lie apart; [`Error::Cuda`].
+    pub fn copy_from(&mut self, other: &Tensor) -> Result<()> {
+        if other.shape != self.shape {
+            return Err(Error::Shape {
+                name: "the copied tensor",
+                got: other.shape.clone(),
+                expected: self.shape.clone(),
+            });
+        }
+        if other.dtype != self.dtype {
+            return Err(Error::DTypeMismatch {
+                name: "the copied tensor",
+                got: other.dtype,
+                allowed: vec![self.dtype],
+            });
+        }
+        if !other.device.is_same(&self.device) {
+            return Err(Error::OtherDevice {
+                name: "the copied tensor",
+                got: other.device.to_string(),
+                expected: self.device.to_string(),
+            });
+        }
+        self.require_contiguous("the tensor")?;
+        other.require_contiguous("the copied tensor")?;
+        let bytes = self.span() * self.dtype.size();
+        let start = self.byte_offset();
+        self.unique("the tensor")?
+            .copy_from(start, &other.storage, other.byte_offset(), bytes)
+    }
+
     /// Checks a copy of `got` elements of a type from or to this tensor.
     pub(crate) fn check_copy<T: Element>(&self, got: usize) -> Result<()> {
         self.check_element::<T>("the copy's element type")?;

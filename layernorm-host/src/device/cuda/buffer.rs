@@ -90,6 +90,36 @@ impl Buffer {
             .map_err(|error| context.error("copying to the device", error))
     }
 
+    /// Puts a copy of some of another buffer's bytes on this buffer's stream. Where the other belongs to
+    /// another stream, waits for that before, and for the copy after.
+    pub fn copy_from(
+        &mut self,
+        start: usize,
+        from: &Buffer,
+        from_start: usize,
+        bytes: usize,
+    ) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let own_stream = from.device.same_stream(&self.device);
+        if !own_stream {
+            from.device.synchronize()?;
+        }
+        let (to, source) = (
+            self.address() + start as u64,
+            from.address() + from_start as u64,
+        );
+        // SAFETY: the tensors that ask have as many bytes from there on; both buffers are this device's, and
+        // their frees wait for the copy.
+        unsafe { self.device.shared.copy(self.stream(), source, to, bytes)? };
+        if own_stream {
+            Ok(())
+        } else {
+            self.device.synchronize()
+        }
+    }
+
     pub fn fill(&mut self, byte: u8) -> Result<()> {
         if self.memory.is_empty() {
             return Ok(());

@@ -75,6 +75,28 @@ impl Shared {
         self.kernels.function(entry, &self.context).map(|_| ())
     }
 
+    /// Puts a copy on a stream.
+    ///
+    /// # Safety
+    ///
+    /// Both addresses must have as many bytes of this device's memory, apart from each other, until the
+    /// stream has done the copy; the stream must be one of this device's primary context.
+    pub unsafe fn copy(
+        &self,
+        stream: sys::CUstream,
+        from: u64,
+        to: u64,
+        bytes: usize,
+    ) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let _current = self.context.enter()?;
+        // SAFETY: the caller's promise.
+        let result = unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, stream) };
+        context::check(result).map_err(|error| self.context.error("copying on the device", error))
+    }
+
     unsafe fn launch(
         &self,
         stream: sys::CUstream,

@@ -125,4 +125,25 @@ impl Launcher {
                 .launch_backward(stream.cast(), pointers, problem)
         }
     }
+
+    /// Puts a copy within the device's memory on a stream: what a pass over as many bytes can be compared with.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cuda`].
+    ///
+    /// # Safety
+    ///
+    /// `from` and `to` must have `bytes` bytes of this device's memory, which do not overlap, and must stay so
+    /// until the stream has done the copy.
+    pub unsafe fn launch_copy(
+        &self,
+        stream: *mut c_void,
+        from: u64,
+        to: u64,
+        bytes: usize,
+    ) -> Result<()> {
+        // SAFETY: the caller's.
+        unsafe { self.shared.copy(stream.cast(), from, to, bytes) }
+    }
 }

@@ -5,6 +5,7 @@
 
 mod buffer;
 mod context;
+mod event;
 mod launch;
 mod launcher;
 mod module;
@@ -12,6 +13,7 @@ mod pinned;
 mod run;
 
 pub(crate) use buffer::Buffer;
+pub(crate) use event::Event;
 pub use launcher::Launcher;
 pub(crate) use pinned::PinnedBytes;
 
@@ -52,6 +54,7 @@ pub(crate) struct Shared {
     name: String,
     compute_capability: (u32, u32),
     limits: Limits,
+    l2_cache_bytes: u32,
     context: Context,
     kernels: Kernels,
 }
@@ -149,6 +152,14 @@ impl CudaDevice {
         cust::memory::mem_get_info().map_err(|error| context.error("asking for free memory", error))
     }
 
+    pub fn l2_cache_bytes(&self) -> usize {
+        self.shared.l2_cache_bytes as usize
+    }
+
+    pub fn raw_stream(&self) -> *mut std::ffi::c_void {
+        self.stream.as_inner().cast()
+    }
+
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -185,6 +196,7 @@ impl Shared {
                 max_shared: shared_memory_per_block(device)
                     .map_err(failed("asking for the limits"))?,
             },
+            l2_cache_bytes: attribute(DeviceAttribute::L2CacheSize)?,
             context: Context::retain(device, &name)?,
             kernels: Kernels::for_device(&name, compute_capability)?,
             name,
