@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod data;
+pub mod direct;
 pub mod oracle;
 pub mod suite;
 pub mod tolerance;
