@@ -10,12 +10,22 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
 
+/// What cargo says, or on a machine to which the tests were carried without it, the environment.
+fn from_cargo(variable: &str, built_with: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| built_with.into(), PathBuf::from)
+}
+
+fn tool() -> PathBuf {
+    from_cargo("CARGO_BIN_EXE_layernorm", env!("CARGO_BIN_EXE_layernorm"))
+}
+
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/minilm_layernorm.safetensors")
+    from_cargo("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/fixtures/minilm_layernorm.safetensors")
 }
 
 fn layernorm(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_layernorm"))
+    Command::new(tool())
         .args(arguments)
         .output()
         .expect("the tool starts")
@@ -244,7 +254,7 @@ fn an_output_that_cannot_be_written_leaves_nothing_and_what_was_there() {
 
 #[test]
 fn a_device_that_is_not_there_is_an_error() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_layernorm"));
+    let mut command = Command::new(tool());
     let fixture = fixture();
     command.args(["run", path(&fixture), "--device", "cuda"]);
     // With the software GPU forced, CUDA cannot be had, whatever the machine.

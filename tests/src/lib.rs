@@ -3,9 +3,11 @@
 //! `software.rs` and `cuda.rs` run it, each in a process of its own. To add a test, add it to a file of
 //! `suite`; to add a device, add a file beside `software.rs`.
 
+pub mod bits;
 pub mod check;
 pub mod data;
 pub mod direct;
 pub mod oracle;
+pub mod plan_rows;
 pub mod suite;
 pub mod tolerance;
