@@ -16,6 +16,8 @@ def main(path):
     cells, copies, rows_of = {}, {}, {}
     for row in csv.DictReader(open(path, newline="")):
         config = json.loads(row["extra_benchmark_config_str"])
+        if row["metric_name"] != "speed" or "gb_per_s" not in config:
+            continue
         key = (config["dtype"], int(row["x_value"]))
         rows_of[key] = config["n_rows"]
         if row["kernel_provider"] == "copy":
