@@ -38,13 +38,9 @@ strip "$scratch"/bin/*
 
 # What the software GPU counts for the launches that the session profiles: it takes no GPU, so it is done here.
 shapes=(32768x4096 8192x32768)
-if cargo xtask profile --help >/dev/null 2>&1; then
-    for shape in "${shapes[@]}"; do
-        cargo xtask profile --json --rows "${shape%x*}" --cols "${shape#*x}" --dtype bf16
-    done >"$scratch/software-counters.json"
-else
-    echo "no cargo xtask profile: ncu's figures will stand alone" >&2
-fi
+for shape in "${shapes[@]}"; do
+    cargo xtask profile --json --n-rows "${shape%x*}" --n-cols "${shape#*x}" --dtype bf16
+done >"$scratch/software-counters.json"
 
 commit=$(git rev-parse --short HEAD)
 git diff --quiet HEAD || commit+=-changed
@@ -53,7 +49,7 @@ printf '%s\n' "${shapes[@]}" >"$scratch/profiled"
 
 rm -rf "$bundle"
 mkdir -p "$bundle"
-# One file, packed: each program holds all of the PTX.
-tar -C "$scratch" -czf "$bundle/bundle.tar.gz" .
-du -h "$bundle/bundle.tar.gz"
-tar -tzf "$bundle/bundle.tar.gz" | sort
+# One file, packed, with a dictionary that spans programs: each of them holds all of the PTX.
+tar -C "$scratch" -c . | xz -T1 --lzma2=preset=4,dict=128MiB >"$bundle/bundle.tar.xz"
+du -h "$bundle/bundle.tar.xz"
+tar -tf "$bundle/bundle.tar.xz" | sort

@@ -46,7 +46,8 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-tar -C "$scratch" -xzf "$bundle/bundle.tar.gz"
+# Python's tar where there is no xz.
+tar -C "$scratch" -xf "$bundle/bundle.tar.xz" 2>/dev/null || python3 -m tarfile -e "$bundle/bundle.tar.xz" "$scratch"
 bin=$scratch/bin
 root=$PWD
 
