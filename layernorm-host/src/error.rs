@@ -320,6 +320,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A file is not NumPy's `.npy`.
+    #[error("{}: not a .npy file: {reason}", path.display())]
+    NotNpy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// A file lacks a tensor.
     #[error("{}: no tensor {name:?}; the file holds {held}", path.display())]
     MissingTensor {

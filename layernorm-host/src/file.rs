@@ -1,4 +1,5 @@
-//! Safetensors files: tensors read to a device, whole files written.
+//! Files: safetensors and NumPy's arrays, read to a device and written, and output that is written whole or not
+//! at all.
 //!
 //! ```
 //! use layernorm_host::file::{SafetensorsFile, SafetensorsWriter};
@@ -15,6 +16,8 @@
 //! assert_eq!(file.tensor("x", &device)?.to_vec::<f32>()?, [1.0, 2.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+pub mod npy;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -48,6 +51,15 @@ impl SafetensorsFile {
             doing: "read",
             source,
         })?;
+        Self::from_bytes(bytes, path)
+    }
+
+    /// Takes a file's bytes. `path` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotSafetensors`].
+    pub fn from_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self> {
         let (length, header) =
             SafeTensors::read_metadata(&bytes).map_err(|error| Error::NotSafetensors {
                 path: path.to_owned(),
@@ -257,26 +269,17 @@ impl WholeFile {
     }
 }
 
-/// A safetensors file to be written, whole or not at all.
-pub struct SafetensorsWriter {
-    file: WholeFile,
+/// Tensors and metadata that are to become a safetensors file.
+#[derive(Default)]
+pub struct Safetensors {
     tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
     metadata: HashMap<String, String>,
 }
 
-impl SafetensorsWriter {
-    /// Makes sure that the file can be written. What stands under `path` stays until
-    /// [`finish`](Self::finish) replaces it.
-    ///
-    /// # Errors
-    ///
-    /// As [`WholeFile::create`].
-    pub fn create(path: &Path) -> Result<Self> {
-        Ok(SafetensorsWriter {
-            file: WholeFile::create(path)?,
-            tensors: BTreeMap::new(),
-            metadata: HashMap::new(),
-        })
+impl Safetensors {
+    /// Without tensors.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Copies a tensor, to be written under `name`.
@@ -301,15 +304,14 @@ impl SafetensorsWriter {
         self.metadata.insert(key.into(), value.into());
     }
 
-    /// Writes the file and gives it its name. Without this call nothing is left of it.
+    /// The file's bytes. `path` is what errors call it.
     ///
     /// # Errors
     ///
-    /// [`Error::File`]; the file is as it was before then.
-    pub fn finish(self) -> Result<()> {
-        let path = self.file.path.clone();
+    /// [`Error::File`] where the tensors do not make a file.
+    pub fn into_bytes(self, path: &Path) -> Result<Vec<u8>> {
         let failed = |error| Error::File {
-            path: path.clone(),
+            path: path.to_owned(),
             doing: "write",
             source: std::io::Error::other(error),
         };
@@ -322,7 +324,51 @@ impl SafetensorsWriter {
             .collect::<std::result::Result<_, _>>()
             .map_err(failed)?;
         let metadata = (!self.metadata.is_empty()).then_some(self.metadata);
-        let bytes = safetensors::serialize(views, metadata).map_err(failed)?;
+        safetensors::serialize(views, metadata).map_err(failed)
+    }
+}
+
+/// A safetensors file to be written, whole or not at all.
+pub struct SafetensorsWriter {
+    file: WholeFile,
+    content: Safetensors,
+}
+
+impl SafetensorsWriter {
+    /// Makes sure that the file can be written. What stands under `path` stays until
+    /// [`finish`](Self::finish) replaces it.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::create`].
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(SafetensorsWriter {
+            file: WholeFile::create(path)?,
+            content: Safetensors::new(),
+        })
+    }
+
+    /// Copies a tensor, to be written under `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::to_bytes`].
+    pub fn add(&mut self, name: impl Into<String>, tensor: &Tensor) -> Result<()> {
+        self.content.add(name, tensor)
+    }
+
+    /// Sets a value of the file's metadata.
+    pub fn metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.content.metadata(key, value);
+    }
+
+    /// Writes the file and gives it its name. Without this call nothing is left of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`]; the file is as it was before then.
+    pub fn finish(self) -> Result<()> {
+        let bytes = self.content.into_bytes(&self.file.path)?;
         self.file.finish(&bytes)
     }
 }

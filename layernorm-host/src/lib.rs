@@ -59,6 +59,7 @@
 //! | a GPU older than sm_75 | [`Error::NoImage`] |
 //! | an address that is 0 or crooked; a workspace that is too small | [`Error::Address`], [`Error::Workspace`] |
 //! | a file that is not there, cannot be written, is not safetensors, lacks a tensor | [`Error::File`], [`Error::NotSafetensors`], [`Error::MissingTensor`] |
+//! | an array file that is not NumPy's, in Fortran order, of another dtype | [`Error::NotNpy`], [`Error::Layout`], [`Error::UnsupportedDType`] |
 //!
 //! # Features
 //!

@@ -1,6 +1,7 @@
 //! `cargo xtask`: what has to be done to this repository, in Rust, so that it needs no other tool.
 
 mod build_ptx;
+mod docs;
 mod doctor;
 mod images;
 mod manifest;
@@ -33,6 +34,8 @@ enum Command {
     Sass(sass::Arguments),
     /// Run the kernels on the software GPU and say what they do, beside what the problem needs
     Profile(profile::Arguments),
+    /// Check every page's links and blocks, or print the commands that they have for CI
+    Docs(docs::Arguments),
     /// Say what of this machine is ready, and what to run where it is not
     Doctor,
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Ptxas => ptxas::run(),
         Command::Sass(arguments) => sass::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
+        Command::Docs(arguments) => docs::run(&arguments),
         Command::Doctor => doctor::run(),
     };
     match result {

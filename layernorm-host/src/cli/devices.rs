@@ -5,9 +5,16 @@ use std::fmt::Write;
 use clap::Args;
 use layernorm_host::{Device, Result};
 
-/// List the devices that the tool can run on.
+/// List the devices that the tool can run on, by the names that --device takes.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Devices {}
+
+const EXAMPLES: &str = "\
+Examples:
+  layernorm devices
+  LAYERNORM_DRIVER=software layernorm devices       the GPU in software, where there is a real one too
+  SOFTWARE_GPU_MODEL=a100,t4 layernorm devices      two of them, of other models";
 
 impl Devices {
     pub fn run(self) -> Result<String> {

@@ -1,25 +1,31 @@
-//! `layernorm run`: LayerNorm forward and backward over the groups of a safetensors file.
+//! `layernorm run`: LayerNorm forward and backward over the groups of a safetensors file, or over an array.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use layernorm_host::file::{SafetensorsFile, SafetensorsWriter};
-use layernorm_host::{Device, FastLayerNorm, LayerNorm, Result, Tensor};
+use layernorm_host::file::{Safetensors, npy};
+use layernorm_host::{Device, FastLayerNorm, LayerNorm, Tensor};
 
-use super::DeviceName;
+use super::output::Sink;
+use super::source::{Operands, Source};
+use super::{DeviceName, Failure, Printed, Result};
 
-/// Normalise the activations of a safetensors file, forward and backward.
+/// Normalise the activations of a file, forward and backward.
 ///
-/// For each group G with G/x, G/weight and G/bias: G/y, G/mean and G/rstd. With G/dy also: G/dx,
-/// G/dweight and G/dbias. Where the file has float64 references (G/y_f64, G/dx_f64, G/dweight_f64,
-/// G/dbias_f64), prints how far the results are from them.
+/// Of a safetensors file: for each group G with G/x, G/weight and G/bias it gives G/y, G/mean and G/rstd. With
+/// G/dy also: G/dx, G/dweight and G/dbias. Where the file has float64 references (G/y_f64, G/dx_f64,
+/// G/dweight_f64, G/dbias_f64), it prints how far the results are from them.
+///
+/// Of a .npy file, which is x itself: y, mean and rstd, and with --dy the gradients. NumPy has no bf16.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Run {
-    /// The file to read: f32, f16, bf16 or f64 tensors.
+    /// The file to read: f32, f16, bf16 or f64, safetensors or .npy, told apart by their content; - is stdin.
     input: PathBuf,
-    /// The file to write the results to, whole or not at all.
+    /// The file to write the results to, whole or not at all: safetensors, or y alone where the name ends in
+    /// .npy; - is stdout, and the text goes to stderr then.
     #[arg(long, value_name = "OUT")]
     out: Option<PathBuf>,
     /// auto (the GPU if there is one, else software), cuda, software, cpu; cuda:1 is the second GPU.
@@ -28,21 +34,35 @@ pub struct Run {
     /// Added to the variance; without it, the file's metadata `eps`, else 1e-5.
     #[arg(long, allow_negative_numbers = true)]
     eps: Option<f32>,
+    /// weight for a .npy x; without it: ones.
+    #[arg(long, value_name = "NPY")]
+    weight: Option<PathBuf>,
+    /// bias for a .npy x; without it: zeros.
+    #[arg(long, value_name = "NPY")]
+    bias: Option<PathBuf>,
+    /// dy for a .npy x; without it the forward pass alone runs.
+    #[arg(long, value_name = "NPY")]
+    dy: Option<PathBuf>,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  layernorm run tests/fixtures/minilm_layernorm.safetensors --out out.safetensors
+  layernorm run activations.safetensors --device cuda:1 --eps 1e-6
+  layernorm run x.npy --weight w.npy --bias b.npy --out y.npy
+  cat x.npy | layernorm run - --device cpu --out - > y.npy";
+
 impl Run {
-    pub fn run(self) -> Result<String> {
-        let contents = SafetensorsFile::read(&self.input)?;
-        let groups = groups(&contents)?;
+    pub fn run(self) -> Result<Printed, Failure> {
+        let others = [&self.weight, &self.bias, &self.dy].map(|path| path.as_deref());
+        let source = Source::read(&self.input, others)?;
+        let groups = source.groups()?;
         let eps = match self.eps {
             Some(eps) => eps,
-            None => contents.eps()?.unwrap_or(LayerNorm::DEFAULT_EPS),
+            None => source.eps()?.unwrap_or(LayerNorm::DEFAULT_EPS),
         };
-        let mut output = self
-            .out
-            .as_deref()
-            .map(SafetensorsWriter::create)
-            .transpose()?;
+        let output = self.out.as_deref().map(|path| Output::new(path, &source));
+        let mut output = output.transpose()?;
 
         let device = self.device.open()?;
         let mut text = String::new();
@@ -58,36 +78,90 @@ impl Run {
         text.push('\n');
         for group in groups {
             // Once for the driver to compile the kernels, then once for the time.
-            Results::compute(&contents, &group, eps, &device)?;
-            let results = Results::compute(&contents, &group, eps, &device)?;
-            results.describe(&mut text, &contents, &group, eps)?;
+            Results::compute(source.operands(&group, &device)?, eps, &device)?;
+            let results = Results::compute(source.operands(&group, &device)?, eps, &device)?;
+            results.describe(&mut text, &source, &group, eps)?;
             if let Some(output) = &mut output {
-                results.save(output, &group)?;
+                output.add(&group, &results.tensors)?;
             }
         }
-        if let Some(mut output) = output {
-            output.metadata("eps", format!("{eps:e}"));
-            output.finish()?;
+        match output {
+            None => Ok(Printed::text(text)),
+            Some(output) => output.finish(eps, text),
         }
-        Ok(text)
     }
 }
 
-/// Every `G` for which the file has `G/x`, in order.
-fn groups(contents: &SafetensorsFile) -> Result<Vec<String>> {
-    let names = contents.names();
-    let groups = names.iter().filter_map(|name| name.strip_suffix("/x"));
-    let groups: Vec<String> = groups.map(str::to_owned).collect();
-    if groups.is_empty() {
-        return Err(contents.missing("<group>/x"));
+/// Where the results go.
+struct Output {
+    path: PathBuf,
+    sink: Sink,
+    content: Content,
+}
+
+enum Content {
+    Safetensors(Safetensors),
+    /// y alone.
+    Npy(Vec<u8>),
+}
+
+impl Output {
+    fn new(path: &Path, source: &Source) -> Result<Self, Failure> {
+        let sink = Sink::create(path)?;
+        let forward_alone = source.is_forward_alone();
+        let is_npy = match sink.is_stdout() {
+            true => forward_alone,
+            false => path.extension().is_some_and(|extension| extension == "npy"),
+        };
+        if is_npy && !forward_alone {
+            return Err(Failure::usage(
+                "a .npy file holds y alone, of one x, without gradients; --out OUT.safetensors holds all",
+            ));
+        }
+        Ok(Output {
+            path: path.to_owned(),
+            sink,
+            content: match is_npy {
+                true => Content::Npy(Vec::new()),
+                false => Content::Safetensors(Safetensors::new()),
+            },
+        })
     }
-    Ok(groups)
+
+    fn add(&mut self, group: &str, tensors: &[(&str, Tensor)]) -> Result<()> {
+        for (name, tensor) in tensors {
+            match &mut self.content {
+                Content::Npy(bytes) if *name == "y" => *bytes = npy::to_bytes(tensor)?,
+                Content::Npy(_) => {}
+                Content::Safetensors(content) if group.is_empty() => content.add(*name, tensor)?,
+                Content::Safetensors(content) => content.add(format!("{group}/{name}"), tensor)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, eps: f32, text: String) -> Result<Printed, Failure> {
+        let bytes = match self.content {
+            Content::Npy(bytes) => bytes,
+            Content::Safetensors(mut content) => {
+                content.metadata("eps", format!("{eps:e}"));
+                content.into_bytes(&self.path)?
+            }
+        };
+        if self.sink.is_stdout() {
+            super::note(&text);
+            return Ok(Printed::bytes(bytes));
+        }
+        self.sink.finish(&bytes)?;
+        Ok(Printed::text(text))
+    }
 }
 
 /// What one group gives.
 struct Results {
     x: Tensor,
-    weight: Tensor,
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
     forward: Duration,
     backward: Option<Duration>,
     /// Name in the group, and the tensor.
@@ -95,19 +169,21 @@ struct Results {
 }
 
 impl Results {
-    fn compute(contents: &SafetensorsFile, group: &str, eps: f32, device: &Device) -> Result<Self> {
-        let x = contents.tensor(&format!("{group}/x"), device)?;
-        let weight = contents.tensor(&format!("{group}/weight"), device)?;
-        let bias = contents.tensor(&format!("{group}/bias"), device)?;
-        let dy = contents.optional(&format!("{group}/dy"), device)?;
-
+    fn compute(operands: Operands, eps: f32, device: &Device) -> Result<Self> {
+        let Operands {
+            x,
+            weight,
+            bias,
+            dy,
+        } = operands;
         device.synchronize()?;
         let start = Instant::now();
-        let (y, saved) = FastLayerNorm::forward(&x, Some(&weight), Some(&bias), eps)?;
+        let (y, saved) = FastLayerNorm::forward(&x, weight.as_ref(), bias.as_ref(), eps)?;
         device.synchronize()?;
         let mut results = Results {
             x,
             weight,
+            bias,
             forward: start.elapsed(),
             backward: None,
             tensors: vec![
@@ -130,28 +206,27 @@ impl Results {
         Ok(results)
     }
 
-    fn describe(
-        &self,
-        text: &mut String,
-        contents: &SafetensorsFile,
-        group: &str,
-        eps: f32,
-    ) -> Result<()> {
-        let _ = writeln!(
-            text,
-            "{group}: x {:?} {}, weight and bias {:?} {}, eps {eps:e}",
-            self.x.shape(),
-            self.x.dtype(),
-            self.weight.shape(),
-            self.weight.dtype(),
-        );
+    fn describe(&self, text: &mut String, source: &Source, group: &str, eps: f32) -> Result<()> {
+        let (shape, dtype) = (self.x.shape(), self.x.dtype());
+        let _ = write!(text, "{}: x {shape:?} {dtype}", source.title(group));
+        let parameters = match (&self.weight, &self.bias) {
+            (Some(weight), Some(_)) => Some(("weight and bias", weight)),
+            (Some(weight), None) => Some(("weight", weight)),
+            (None, Some(bias)) => Some(("bias", bias)),
+            (None, None) => None,
+        };
+        if let Some((names, parameter)) = parameters {
+            let (shape, dtype) = (parameter.shape(), parameter.dtype());
+            let _ = write!(text, ", {names} {shape:?} {dtype}");
+        }
+        let _ = writeln!(text, ", eps {eps:e}");
         let _ = write!(text, "  forward {}", milliseconds(self.forward));
         if let Some(backward) = self.backward {
             let _ = write!(text, ", backward {}", milliseconds(backward));
         }
         text.push('\n');
         for (name, tensor) in &self.tensors {
-            if let Some(reference) = contents.float64(&format!("{group}/{name}_f64")) {
+            if let Some(reference) = source.reference(group, name) {
                 let got = tensor.to_f64_vec()?;
                 let Some(error) = Distance::between(&got, &reference) else {
                     let (got, expected) = (got.len(), reference.len());
@@ -167,13 +242,6 @@ impl Results {
                     error.relative, error.largest
                 );
             }
-        }
-        Ok(())
-    }
-
-    fn save(&self, output: &mut SafetensorsWriter, group: &str) -> Result<()> {
-        for (name, tensor) in &self.tensors {
-            output.add(format!("{group}/{name}"), tensor)?;
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use super::DeviceName;
 /// Each result is shown as its largest error's share of what is allowed to that element: 1.00 would just
 /// pass. dx's Euclidean distance over the whole tensor is what Unsloth's own test looks at; it allows 0.1.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Verify {
     /// All 36 tests of Unsloth's suite: dim 512, 1024, 2048; f16, bf16; seqlen 3341, 2048, 349; two seeds.
     #[arg(long, conflicts_with_all = ["dim", "eps", "dtype", "bsz", "random_state", "seqlen"])]
@@ -48,6 +49,13 @@ pub struct Verify {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  layernorm verify                                  one test, as Unsloth's file runs it by default
+  layernorm verify --suite --device cuda
+  layernorm verify --device cpu --dim 4099 --dtype f32 --bsz 4 --seqlen 100 --json
+Exit code 3: a test did not pass.";
 
 fn dtype(text: &str) -> std::result::Result<DType, String> {
     let known = DType::ALL.into_iter().find(|dtype| dtype.name() == text);
