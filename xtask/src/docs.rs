@@ -198,17 +198,17 @@ fn broken(link: &str, page: &Page, root: &Path) -> Option<String> {
     let (path, fragment) = link
         .split_once('#')
         .map_or((link, None), |(path, fragment)| (path, Some(fragment)));
-    let target = match path {
-        "" => page.path.clone(),
-        path => page.path.parent().unwrap_or(Path::new("")).join(path),
-    };
-    let Ok(text) = fs::metadata(root.join(&target))
-        .map(|_| fs::read_to_string(root.join(&target)).unwrap_or_default())
-    else {
+    if path.is_empty() {
+        let fragment = fragment.unwrap_or_default();
+        return (!page.anchors().contains(fragment)).then(|| format!("{link}: no such heading"));
+    }
+    let path = page.path.parent().unwrap_or(Path::new("")).join(path);
+    if !root.join(&path).exists() {
         return Some(format!("{link} leads nowhere"));
-    };
+    }
     let fragment = fragment?;
-    let there = Page { path: target, text };
+    let text = fs::read_to_string(root.join(&path)).unwrap_or_default();
+    let there = Page { path, text };
     (!there.anchors().contains(fragment)).then(|| format!("{link}: no such heading"))
 }
 

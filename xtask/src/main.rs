@@ -7,6 +7,7 @@ mod images;
 mod manifest;
 mod profile;
 mod ptxas;
+mod release;
 mod sass;
 mod sources;
 
@@ -36,6 +37,8 @@ enum Command {
     Profile(profile::Arguments),
     /// Check every page's links and blocks, or print the commands that they have for CI
     Docs(docs::Arguments),
+    /// Check licences, the oldest compiler, and what crates for a registry carry
+    Release,
     /// Say what of this machine is ready, and what to run where it is not
     Doctor,
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Sass(arguments) => sass::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Docs(arguments) => docs::run(&arguments),
+        Command::Release => release::run(),
         Command::Doctor => doctor::run(),
     };
     match result {
