@@ -124,7 +124,8 @@ impl BackwardPointers {
         let mut rows = BackwardArgs {
             dy: self.dy,
             x: self.x,
-            weight: self.weight,
+            // Only dx takes it: a kernel that does not see it does not read it.
+            weight: if self.dx == 0 { 0 } else { self.weight },
             mean: self.mean,
             rstd: self.rstd,
             dsum: self.dsum,

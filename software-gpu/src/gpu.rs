@@ -121,6 +121,16 @@ impl Gpu {
         self.memory.alloc(bytes)
     }
 
+    /// Memory of `bytes` zeros of which the host gives those pages that are touched, for addresses further
+    /// apart than the host has memory between. It counts against [`Settings::host_bytes`] whole; and where
+    /// [`Checks::initialised`] is on, what is known of each byte is not sparse.
+    ///
+    /// # Errors
+    /// As for [`alloc`](Gpu::alloc).
+    pub fn alloc_sparse(&self, bytes: u64) -> Result<u64, MemoryError> {
+        self.memory.alloc_sparse(bytes)
+    }
+
     /// Gives an allocation back. Its address is never used again.
     ///
     /// # Errors

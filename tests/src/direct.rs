@@ -4,8 +4,9 @@
 use std::ffi::c_void;
 use std::slice;
 
+use half::{bf16, f16};
 use layernorm_host::plan::{self, Launch, Limits};
-use layernorm_host::{BackwardPointers, ForwardPointers, Image, Problem};
+use layernorm_host::{BackwardPointers, DType, ForwardPointers, Image, Problem};
 use software_gpu::{Checks, Counters, Gpu, LaunchConfig, Model, Module, Settings};
 
 /// A device, the image that it gets, and the limits that plans for it are made with.
@@ -92,7 +93,14 @@ impl Direct {
         }
     }
 
-    /// Memory that holds ones in every dtype's own way: bytes of 0x3c make a finite, ordinary number.
+    /// Memory of so many bytes of which the host gives those that are touched; it holds zeros.
+    pub fn alloc_sparse(&self, bytes: u64) -> u64 {
+        self.gpu
+            .alloc_sparse(bytes)
+            .expect("addresses of the software GPU")
+    }
+
+    /// Memory of bytes 0x3c, which are ordinary numbers in every dtype.
     pub fn filled(&self, bytes: usize) -> u64 {
         let address = self.alloc(bytes);
         if bytes > 0 {
@@ -100,6 +108,53 @@ impl Direct {
             filled.expect("memory of the software GPU");
         }
         address
+    }
+
+    /// Values, rounded to a dtype, as a tensor of their own.
+    pub fn upload(&self, values: &[f64], dtype: DType) -> u64 {
+        let address = self.alloc(values.len() * dtype.size());
+        self.write(address, values, dtype);
+        address
+    }
+
+    /// Values, rounded to a dtype, over what is there.
+    pub fn write(&self, address: u64, values: &[f64], dtype: DType) {
+        let bytes: Vec<u8> = match dtype {
+            DType::F64 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            DType::F32 => values
+                .iter()
+                .flat_map(|&v| (v as f32).to_le_bytes())
+                .collect(),
+            DType::F16 => values
+                .iter()
+                .flat_map(|&v| f16::from_f64(v).to_le_bytes())
+                .collect(),
+            DType::BF16 => values
+                .iter()
+                .flat_map(|&v| bf16::from_f64(v).to_le_bytes())
+                .collect(),
+        };
+        self.gpu
+            .write(address, &bytes)
+            .expect("memory of the software GPU");
+    }
+
+    /// So many values of a dtype.
+    pub fn download(&self, address: u64, len: usize, dtype: DType) -> Vec<f64> {
+        let mut bytes = vec![0; len * dtype.size()];
+        self.gpu
+            .read(address, &mut bytes)
+            .expect("memory of the software GPU");
+        let half = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+        let value = |bytes: &[u8]| match dtype {
+            DType::F64 => f64::from_bits(u64::from_le_bytes(bytes.try_into().expect("8 bytes"))),
+            DType::F32 => {
+                f32::from_bits(u32::from_le_bytes(bytes.try_into().expect("4 bytes"))).into()
+            }
+            DType::F16 => f16::from_bits(half(bytes)).to_f64(),
+            DType::BF16 => bf16::from_bits(half(bytes)).to_f64(),
+        };
+        bytes.chunks_exact(dtype.size()).map(value).collect()
     }
 
     pub fn free(&self, addresses: &[u64]) {

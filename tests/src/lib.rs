@@ -7,6 +7,7 @@ pub mod bits;
 pub mod check;
 pub mod data;
 pub mod direct;
+pub mod occupancy;
 pub mod oracle;
 pub mod plan_rows;
 pub mod suite;

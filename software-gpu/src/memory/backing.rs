@@ -5,7 +5,7 @@
 //! race that is to be found. So every access is a relaxed atomic of the element's size: on the host's
 //! processor a plain move, and no undefined behaviour whatever the kernel does.
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -27,16 +27,27 @@ unsafe impl Sync for Backing {}
 impl Backing {
     /// Memory of `bytes` bytes holding `pattern` over and over, or `None` where the host has none left.
     pub fn new(bytes: u64, pattern: u8) -> Option<Backing> {
-        // Rounded up so that an 8-byte chunk at the end is inside.
-        let size = usize::try_from(bytes.max(1))
-            .ok()?
-            .checked_next_multiple_of(16)?;
-        let layout = Layout::from_size_align(size, ALIGN).ok()?;
+        let layout = Self::layout(bytes, ALIGN)?;
         // SAFETY: the size is not zero.
         let start = NonNull::new(unsafe { alloc(layout) })?;
-        // SAFETY: `start` points to `size` bytes that nothing else knows yet.
-        unsafe { start.as_ptr().write_bytes(pattern, size) };
+        // SAFETY: `start` points to as many bytes that nothing else knows yet.
+        unsafe { start.as_ptr().write_bytes(pattern, layout.size()) };
         Some(Backing { start, layout })
+    }
+
+    /// Memory of `bytes` zeros, for which the host's system gives pages as they are touched.
+    pub fn sparse(bytes: u64) -> Option<Backing> {
+        // An alignment beyond this is made by hand, every zero written: accesses need no more than 8.
+        let layout = Self::layout(bytes, 16)?;
+        // SAFETY: the size is not zero.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Backing { start, layout })
+    }
+
+    /// Rounded up so that an 8-byte chunk at the end is inside.
+    fn layout(bytes: u64, align: usize) -> Option<Layout> {
+        let size = usize::try_from(bytes.max(1)).ok()?;
+        Layout::from_size_align(size.checked_next_multiple_of(16)?, align).ok()
     }
 
     /// A pointer to `size` bytes at `offset`.

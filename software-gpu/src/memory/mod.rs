@@ -178,6 +178,20 @@ impl Memory {
 
     /// As [`alloc`](Memory::alloc), for a variable that kernels may not be allowed to write.
     pub fn place(&self, bytes: u64, read_only: bool) -> Result<u64, MemoryError> {
+        self.place_on(bytes, read_only, |bytes| Backing::new(bytes, FRESH))
+    }
+
+    /// As [`alloc`](Memory::alloc), of zeros, for which the host gives memory where they are touched.
+    pub fn alloc_sparse(&self, bytes: u64) -> Result<u64, MemoryError> {
+        self.place_on(bytes, false, Backing::sparse)
+    }
+
+    fn place_on(
+        &self,
+        bytes: u64,
+        read_only: bool,
+        backing: impl FnOnce(u64) -> Option<Backing>,
+    ) -> Result<u64, MemoryError> {
         if bytes == 0 {
             return Err(MemoryError::Empty);
         }
@@ -191,7 +205,7 @@ impl Memory {
             return Err(none);
         }
         // Filled before the lock is taken: it can take a while.
-        let Some(backing) = Backing::new(bytes, FRESH) else {
+        let Some(backing) = backing(bytes) else {
             return Err(none);
         };
         let written = self.track.then(|| Written::new(bytes));
