@@ -31,8 +31,11 @@ fn measure<T: Element>(
     convert: fn(f32) -> T,
 ) -> Result<[f64; 3]> {
     let device = Device::cpu();
-    let wave = |n: usize, step: f32| (0..n).map(|i| convert((i as f32 * step).sin())).collect();
-    let rows = |step| Tensor::from_vec(wave(n_rows * n_cols, step), &[n_rows, n_cols], &device);
+    let wave = |n: usize, step: f32| (0..n).map(move |i| convert((i as f32 * step).sin()));
+    let rows = |step| {
+        let values: Vec<T> = wave(n_rows * n_cols, step).collect();
+        Tensor::from_slice(&values, &[n_rows, n_cols], &device)
+    };
     let (x, dy) = (rows(0.7)?, rows(1.3)?);
     let weight = Tensor::ones(T::DTYPE, &[n_cols], &device)?;
     let bias = Tensor::zeros(T::DTYPE, &[n_cols], &device)?;

@@ -26,6 +26,9 @@ const MIN_KEPT: usize = 1 << 20;
 /// Bytes that are kept at most; the oldest go first.
 const MAX_KEPT: usize = 1 << 30;
 
+/// Bytes of a line of the cache.
+const LINE_BYTES: usize = 64;
+
 static KEPT: Mutex<VecDeque<HostBuffer>> = Mutex::new(VecDeque::new());
 
 /// A vector of zeros, or an error where there is no memory for it.
@@ -46,8 +49,19 @@ impl HostBuffer {
         })
     }
 
+    /// `len` elements of any content, at the start of a cache line, and where they begin in the buffer: vectors
+    /// that lie across two lines take twice the time.
+    pub fn aligned(dtype: DType, len: usize) -> Result<(Self, usize)> {
+        let padded = len.saturating_add(LINE_BYTES / dtype.size());
+        let buffer = Self::any(dtype, padded)?;
+        let bytes = buffer.bytes().as_ptr().align_offset(LINE_BYTES);
+        // Which the padding covers; an address that no line's start can be reached from is used as it is.
+        let start = (bytes / dtype.size()).min(padded - len);
+        Ok((buffer, start))
+    }
+
     /// `len` elements of any content.
-    pub fn any(dtype: DType, len: usize) -> Result<Self> {
+    fn any(dtype: DType, len: usize) -> Result<Self> {
         if len * dtype.size() >= MIN_KEPT {
             let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
             let fits = |buffer: &HostBuffer| buffer.dtype() == dtype && buffer.len() == len;

@@ -68,7 +68,7 @@ impl Tensor {
             });
         }
         Ok(Tensor {
-            storage: Arc::new(Storage::Host(HostMemory::new(T::wrap(data)))),
+            storage: Arc::new(Storage::Host(HostMemory::of_vec(data))),
             device: device.clone(),
             dtype: T::DTYPE,
             shape: shape.to_vec(),

@@ -1,17 +1,19 @@
 //! The backward pass on the host. x and dy of a few rows are read twice, the second time from the cache: for
-//! the two means that dx needs, then for dx and the rows' share of dweight and dbias.
+//! the two means that dx needs, then for dx and the rows' share of dweight and dbias, while the next rows are
+//! asked for.
 //!
-//! A chunk of rows has partial sums of its own; they are added in the chunks' order.
+//! A chunk of rows has partial sums of its own; they are added in the chunks' order. The chunks themselves go
+//! from the last to the first: the end of x is what the forward pass left in the cache.
 
 use pulp::Simd;
 use rayon::prelude::*;
 
-use super::gradients::{Row, gradients, means, sums};
+use super::gradients::{Row, gradients, means};
 use super::lanes::Lane;
-use super::{Value, parameter, row};
-use crate::host;
+use super::tile::{self, TILE, Target, Tile};
+use super::{Value, is_small, past_the_cache, row, wide_parameter};
 use crate::pass::BackwardPass;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Result, Tensor};
 
 /// Rows that share one trip of dweight and dbias through the registers. More would fall on one another's places
 /// in the nearest cache, where rows of 4 KiB all begin alike.
@@ -19,20 +21,20 @@ const GROUP: usize = 2;
 
 /// Chunks that a large problem is cut into: enough for many threads, few enough that their partial sums are
 /// small beside x.
-const CHUNKS: usize = 128;
+const CHUNKS: usize = 64;
 
-/// Elements up to which one thread does it all.
-const SMALL: usize = 32 << 10;
+/// Rows of a chunk at least, of which its partial sums are a small part.
+const CHUNK_ROWS: usize = 16;
 
-/// Columns that a thread adds up over all chunks.
-const REDUCE_COLS: usize = 1024;
+/// Pieces of columns that a thread adds up over all chunks.
+const REDUCE_TILES: usize = 8;
 
 /// What all chunks read.
 struct Inputs<'a, T> {
     /// Absent where dx holds dy.
     dy: Option<&'a [T]>,
     x: &'a [T],
-    weight: &'a [f32],
+    weight: &'a [Tile],
     mean: &'a [f32],
     rstd: &'a [f32],
     dsum: Option<&'a [T]>,
@@ -40,6 +42,7 @@ struct Inputs<'a, T> {
     dy_stride: usize,
     x_stride: usize,
     dx_stride: usize,
+    past_the_cache: bool,
 }
 
 /// What a chunk's rows are written to.
@@ -47,8 +50,8 @@ struct Chunk<'a, T> {
     first_row: usize,
     n_rows: usize,
     dx: Option<&'a mut [T]>,
-    dweight: &'a mut [f32],
-    dbias: &'a mut [f32],
+    dweight: &'a mut [Tile],
+    dbias: &'a mut [Tile],
 }
 
 pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
@@ -57,7 +60,7 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
     let inputs = Inputs {
         dy: pass.dy.map(|dy| dy.host_slice::<T>()),
         x: pass.x.host_slice(),
-        weight: &parameter(pass.weight, n_cols, 1.0)?,
+        weight: &wide_parameter(pass.weight, n_cols, 1.0)?,
         mean: pass.mean.host_slice(),
         rstd: pass.rstd.host_slice(),
         dsum: pass.dsum.map(|dsum| dsum.host_slice()),
@@ -65,10 +68,15 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         dy_stride: strides.dy,
         x_stride: strides.x,
         dx_stride: strides.dx,
+        past_the_cache: past_the_cache(&problem),
     };
-    let rows = n_rows.div_ceil(CHUNKS).next_multiple_of(GROUP).max(GROUP);
+    let n_tiles = n_cols.div_ceil(TILE);
+    let rows = n_rows
+        .div_ceil(CHUNKS)
+        .next_multiple_of(GROUP)
+        .max(CHUNK_ROWS);
     let n_chunks = n_rows.div_ceil(rows);
-    let mut partials: Vec<f32> = host::zeros(n_chunks * 2 * n_cols)?;
+    let mut partials = tile::zeros(n_chunks * 2 * n_tiles)?;
     let mut dxs = match &mut pass.dx {
         Some(dx) => Some(
             dx.host_slice_mut::<T>()?
@@ -77,10 +85,10 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         None => None,
     };
     let chunks: Vec<Chunk<'_, T>> = partials
-        .chunks_mut(2 * n_cols)
+        .chunks_mut(2 * n_tiles)
         .enumerate()
         .map(|(i, partials)| {
-            let (dweight, dbias) = partials.split_at_mut(n_cols);
+            let (dweight, dbias) = partials.split_at_mut(n_tiles);
             Chunk {
                 first_row: i * rows,
                 n_rows: rows.min(n_rows - i * rows),
@@ -92,109 +100,108 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         .collect();
     let arch = pulp::Arch::new();
     let inputs = &inputs;
-    // One thread does a small problem faster than two can agree on it.
-    if n_rows * n_cols <= SMALL {
-        let mut scratch = Scratch::new(n_cols);
+    let small = is_small(&problem);
+    if small {
         for chunk in chunks {
-            let scratch = &mut scratch;
-            arch.dispatch(Rows {
-                inputs,
-                chunk,
-                scratch,
-            });
+            arch.dispatch(Rows { inputs, chunk });
         }
     } else {
-        let scratch = || Scratch::new(n_cols);
-        chunks
-            .into_par_iter()
-            .for_each_init(scratch, |scratch, chunk| {
-                arch.dispatch(Rows {
-                    inputs,
-                    chunk,
-                    scratch,
-                });
-            });
+        let chunks = chunks.into_par_iter().rev();
+        chunks.for_each(|chunk| arch.dispatch(Rows { inputs, chunk }));
     }
-    for (gradient, offset) in [(&mut pass.dweight, 0), (&mut pass.dbias, n_cols)] {
-        if let Some(gradient) = gradient {
-            write(gradient, &partials, offset, n_cols, pass.accumulate)?;
+    let partials = Partials {
+        tiles: &partials,
+        n_tiles,
+        accumulate: pass.accumulate,
+        small,
+    };
+    let (dweight, dbias) = (&mut pass.dweight, &mut pass.dbias);
+    if small {
+        partials.write(dweight, 0)?;
+        return partials.write(dbias, n_tiles);
+    }
+    let (dweight, dbias) = rayon::join(
+        || partials.write(dweight, 0),
+        || partials.write(dbias, n_tiles),
+    );
+    dweight.and(dbias)
+}
+
+/// The chunks' partial sums of dweight and dbias.
+struct Partials<'a> {
+    tiles: &'a [Tile],
+    n_tiles: usize,
+    accumulate: bool,
+    /// One thread does it all.
+    small: bool,
+}
+
+impl Partials<'_> {
+    /// Adds up the sums that begin at a piece of every chunk, and writes them in the gradient's dtype.
+    fn write(&self, gradient: &mut Option<&mut Tensor>, offset: usize) -> Result<()> {
+        let Some(gradient) = gradient else {
+            return Ok(());
+        };
+        match gradient.dtype() {
+            DType::F32 => self.reduce::<f32>(gradient.host_slice_mut()?, offset),
+            DType::F16 => self.reduce::<half::f16>(gradient.host_slice_mut()?, offset),
+            DType::BF16 => self.reduce::<half::bf16>(gradient.host_slice_mut()?, offset),
+            got @ DType::F64 => return Err(super::not_here(got)),
+        }
+        Ok(())
+    }
+
+    fn reduce<T: Value>(&self, columns: &mut [T], offset: usize) {
+        let block = |(i, columns): (usize, &mut [T])| {
+            pulp::Arch::new().dispatch(Sums {
+                partials: self,
+                first: offset + i * REDUCE_TILES,
+                columns,
+            });
+        };
+        const COLUMNS: usize = REDUCE_TILES * TILE;
+        if self.small {
+            columns.chunks_mut(COLUMNS).enumerate().for_each(block);
+        } else {
+            columns.par_chunks_mut(COLUMNS).enumerate().for_each(block);
         }
     }
-    Ok(())
 }
 
-/// Adds the chunks' partial sums and writes them in the gradient's dtype.
-fn write(
-    gradient: &mut Tensor,
-    partials: &[f32],
-    offset: usize,
-    n_cols: usize,
-    accumulate: bool,
-) -> Result<()> {
-    match gradient.dtype() {
-        DType::F32 => reduce::<f32>(gradient, partials, offset, n_cols, accumulate),
-        DType::F16 => reduce::<half::f16>(gradient, partials, offset, n_cols, accumulate),
-        DType::BF16 => reduce::<half::bf16>(gradient, partials, offset, n_cols, accumulate),
-        // An f64 gradient is that of an f64 x, which is not here.
-        got @ DType::F64 => Err(Error::DTypeMismatch {
-            name: "the gradient",
-            got,
-            allowed: vec![DType::F32, DType::F16, DType::BF16],
-        }),
-    }
+/// Some columns' sums over all chunks.
+struct Sums<'a, 'b, T> {
+    partials: &'a Partials<'a>,
+    first: usize,
+    columns: &'b mut [T],
 }
 
-fn reduce<T: Value>(
-    gradient: &mut Tensor,
-    partials: &[f32],
-    offset: usize,
-    n_cols: usize,
-    accumulate: bool,
-) -> Result<()> {
-    let columns = gradient.host_slice_mut::<T>()?.par_chunks_mut(REDUCE_COLS);
-    columns.enumerate().for_each(|(block, columns)| {
-        let mut sums = [0.0f32; REDUCE_COLS];
-        let sums = &mut sums[..columns.len()];
-        for chunk in partials.chunks(2 * n_cols) {
-            let partial = &chunk[offset + block * REDUCE_COLS..][..columns.len()];
-            for (sum, partial) in sums.iter_mut().zip(partial) {
-                *sum += partial;
+impl<T: Value> pulp::WithSimd for Sums<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let mut sums = [Tile::ZERO; REDUCE_TILES];
+        let sums = &mut sums[..self.columns.len().div_ceil(TILE)];
+        for chunk in self.partials.tiles.chunks(2 * self.partials.n_tiles) {
+            for (sum, partial) in sums.iter_mut().zip(&chunk[self.first..]) {
+                for (sum, partial) in sum.0.iter_mut().zip(&partial.0) {
+                    *sum += partial;
+                }
             }
         }
-        for (column, sum) in columns.iter_mut().zip(sums) {
-            let before = if accumulate { column.widen() } else { 0.0 };
-            *column = T::narrow(before + *sum);
+        for (columns, sum) in self.columns.chunks_mut(TILE).zip(sums) {
+            if self.partials.accumulate {
+                sum.add_tail(columns);
+            }
+            sum.put_tail(columns);
         }
-    });
-    Ok(())
+    }
 }
 
 /// A chunk's work, compiled once for each kind of processor, as in the forward pass.
 struct Rows<'a, 'b, T> {
     inputs: &'a Inputs<'a, T>,
     chunk: Chunk<'b, T>,
-    scratch: &'b mut Scratch<T>,
-}
-
-/// A thread's memory for a group of rows.
-struct Scratch<T> {
-    /// dy, where dx is written over it.
-    dy: Vec<T>,
-    wide_dy: Vec<f32>,
-    wide_x: Vec<f32>,
-    wide_dx: Vec<f32>,
-}
-
-impl<T: Lane> Scratch<T> {
-    fn new(n_cols: usize) -> Self {
-        let wide = || vec![0.0; GROUP * n_cols];
-        Scratch {
-            dy: vec![T::ZERO; GROUP * n_cols],
-            wide_dy: wide(),
-            wide_x: wide(),
-            wide_dx: wide(),
-        }
-    }
 }
 
 impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
@@ -202,17 +209,21 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Rows {
-            inputs,
-            mut chunk,
-            scratch,
-        } = self;
+        let Rows { inputs, mut chunk } = self;
+        // dy, where dx is written over it.
+        let mut copies = match (inputs.dy, &chunk.dx) {
+            (None, Some(_)) => vec![T::ZERO; GROUP * inputs.n_cols],
+            _ => Vec::new(),
+        };
         let full = chunk.n_rows / GROUP * GROUP;
         for first in (0..full).step_by(GROUP) {
-            group::<S, T, GROUP>(simd, inputs, &mut chunk, scratch, first);
+            group::<S, T, GROUP>(simd, inputs, &mut chunk, &mut copies, first);
         }
         for first in full..chunk.n_rows {
-            group::<S, T, 1>(simd, inputs, &mut chunk, scratch, first);
+            group::<S, T, 1>(simd, inputs, &mut chunk, &mut copies, first);
+        }
+        if inputs.past_the_cache {
+            tile::finish_streaming();
         }
     }
 }
@@ -223,66 +234,46 @@ fn group<S: Simd, T: Lane, const N: usize>(
     simd: S,
     inputs: &Inputs<'_, T>,
     chunk: &mut Chunk<'_, T>,
-    scratch: &mut Scratch<T>,
+    copies: &mut [T],
     first: usize,
 ) {
     let n_cols = inputs.n_cols;
     if let (None, Some(dx)) = (inputs.dy, &chunk.dx) {
-        for (i, copy) in scratch.dy.chunks_mut(n_cols).take(N).enumerate() {
+        for (i, copy) in copies.chunks_mut(n_cols).take(N).enumerate() {
             copy.copy_from_slice(row(dx, first + i, inputs.dx_stride, n_cols));
         }
     }
     let mut rows = [Row::NONE; N];
-    let mut wide_dys = scratch.wide_dy.chunks_mut(n_cols);
-    let mut wide_xs = scratch.wide_x.chunks_mut(n_cols);
     for (i, this) in rows.iter_mut().enumerate() {
-        let (Some(wide_dy), Some(wide_x)) = (wide_dys.next(), wide_xs.next()) else {
-            return;
-        };
         let r = chunk.first_row + first + i;
-        let dy = match inputs.dy {
+        this.dy = match inputs.dy {
             Some(dy) => row(dy, r, inputs.dy_stride, n_cols),
-            None => row(&scratch.dy, i, n_cols, n_cols),
+            None => row(copies, i, n_cols, n_cols),
         };
-        this.dy = T::widened(dy, wide_dy);
-        this.x = T::widened(row(inputs.x, r, inputs.x_stride, n_cols), wide_x);
+        this.x = row(inputs.x, r, inputs.x_stride, n_cols);
+        this.dsum = inputs
+            .dsum
+            .map(|dsum| row(dsum, r, inputs.dx_stride, n_cols));
         (this.mean, this.rstd) = (inputs.mean[r], inputs.rstd[r]);
         if chunk.dx.is_some() {
             means(simd, this, inputs.weight);
         }
     }
-    let Some(dx) = &mut chunk.dx else {
-        sums(simd, &rows, chunk.dweight, chunk.dbias);
-        return;
-    };
-    let mut targets: [&mut [f32]; N] = std::array::from_fn(|_| Default::default());
-    let from = first * inputs.dx_stride;
-    let places = dx[from..].chunks_mut(inputs.dx_stride);
-    let wide_dxs = scratch.wide_dx.chunks_mut(n_cols);
-    for ((target, place), wide) in targets.iter_mut().zip(places).zip(wide_dxs) {
-        *target = T::target(&mut place[..n_cols], wide);
-    }
-    gradients(
-        simd,
-        &rows,
-        inputs.weight,
-        &mut targets,
-        chunk.dweight,
-        chunk.dbias,
-    );
-    let places = dx[from..].chunks_mut(inputs.dx_stride);
-    for (i, (place, wide)) in places
-        .zip(scratch.wide_dx.chunks(n_cols))
-        .take(N)
-        .enumerate()
-    {
-        let place = &mut place[..n_cols];
-        match inputs.dsum {
-            None => T::finish(place, wide),
-            Some(dsum) => {
-                let r = chunk.first_row + first + i;
-                T::finish_added(place, wide, row(dsum, r, inputs.dx_stride, n_cols));
-            }
+    let mut targets = match &mut chunk.dx {
+        None => None,
+        Some(dx) => {
+            let mut places = dx[first * inputs.dx_stride..].chunks_mut(inputs.dx_stride);
+            Some(std::array::from_fn(|_| {
+                let place = places.next().unwrap_or_default();
+                let end = place.len().min(n_cols);
+                Target::new(&mut place[..end], inputs.past_the_cache)
+            }))
         }
-    }
+    };
+    let after = chunk.first_row + first + N;
+    let dy = inputs.dy.and_then(|dy| dy.get(after * inputs.dy_stride..));
+    let x = inputs.x.get(after * inputs.x_stride..);
+    let next = [dy, x].map(Option::unwrap_or_default);
+    let sums = [&mut *chunk.dweight, &mut *chunk.dbias];
+    gradients(simd, &rows, inputs.weight, &mut targets, sums, next);
 }

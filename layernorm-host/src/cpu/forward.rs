@@ -1,17 +1,14 @@
 //! The forward pass on the host. A row is read three times, the second and third from the nearest cache: for
-//! its mean, for its variance about that mean, for y.
+//! its mean, for its variance about that mean, for y, while the next row is asked for.
 
 use pulp::Simd;
 use rayon::prelude::*;
 
 use super::lanes::Lane;
-use super::{Value, parameter, row};
+use super::tile::{self, BLOCK, TILE, Target, Tile};
+use super::{Value, is_small, past_the_cache, row, wide_parameter};
 use crate::Result;
 use crate::pass::ForwardPass;
-
-/// Columns whose sums are kept apart: a lane adds up a few values, then come the blocks' sums, so that a long
-/// row's rounding errors stay small.
-pub const BLOCK: usize = 1024;
 
 /// Elements that make a chunk worth a thread's while.
 const CHUNK_ELEMENTS: usize = 32 << 10;
@@ -29,12 +26,13 @@ struct Chunk<'a, T> {
 struct Inputs<'a, T> {
     x: &'a [T],
     residual: Option<&'a [T]>,
-    weight: &'a [f32],
-    bias: &'a [f32],
+    weight: &'a [Tile],
+    bias: &'a [Tile],
     n_cols: usize,
     x_stride: usize,
     y_stride: usize,
     eps: f32,
+    past_the_cache: bool,
 }
 
 pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
@@ -46,12 +44,13 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
     let inputs = Inputs {
         x: pass.x.host_slice::<T>(),
         residual: pass.residual.map(|residual| residual.host_slice()),
-        weight: &parameter(pass.weight, n_cols, 1.0)?,
-        bias: &parameter(pass.bias, n_cols, 0.0)?,
+        weight: &wide_parameter(pass.weight, n_cols, 1.0)?,
+        bias: &wide_parameter(pass.bias, n_cols, 0.0)?,
         n_cols,
         x_stride: strides.x,
         y_stride: strides.y,
         eps: problem.eps(),
+        past_the_cache: past_the_cache(&problem),
     };
     let rows = (CHUNK_ELEMENTS / n_cols).max(1);
     let elements = rows * strides.y.max(1);
@@ -76,28 +75,14 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
         .collect();
     let arch = pulp::Arch::new();
     let inputs = &inputs;
-    // One thread does a small problem faster than two can agree on it.
-    if chunks.len() == 1 {
-        let mut scratch = vec![0.0; 2 * n_cols];
+    if is_small(&problem) {
         for chunk in chunks {
-            let scratch = &mut scratch[..];
-            arch.dispatch(Rows {
-                inputs,
-                chunk,
-                scratch,
-            });
+            arch.dispatch(Rows { inputs, chunk });
         }
     } else {
-        let scratch = || vec![0.0; 2 * n_cols];
         chunks
             .into_par_iter()
-            .for_each_init(scratch, |scratch, chunk| {
-                arch.dispatch(Rows {
-                    inputs,
-                    chunk,
-                    scratch,
-                });
-            });
+            .for_each(|chunk| arch.dispatch(Rows { inputs, chunk }));
     }
     Ok(())
 }
@@ -109,7 +94,6 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
 struct Rows<'a, 'b, T> {
     inputs: &'a Inputs<'a, T>,
     chunk: Chunk<'b, T>,
-    scratch: &'b mut [f32],
 }
 
 impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
@@ -117,13 +101,8 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Rows {
-            inputs,
-            mut chunk,
-            scratch,
-        } = self;
+        let Rows { inputs, mut chunk } = self;
         let n_cols = inputs.n_cols;
-        let (wide_x, wide_y) = scratch.split_at_mut(scratch.len() / 2);
         for i in 0..chunk.mean.len() {
             let r = chunk.first_row + i;
             let mut x = row(inputs.x, r, inputs.x_stride, n_cols);
@@ -133,21 +112,15 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
                 add(x, row(residual, r, inputs.x_stride, n_cols), sum);
                 x = sum;
             }
-            let x = T::widened(x, wide_x);
-            let (mean, shift, rstd) = statistics(simd, x, inputs.eps);
-            let y = &mut chunk.y[place];
-            let target = T::target(y, wide_y);
-            normalise(
-                simd,
-                x,
-                [mean, shift, rstd],
-                inputs.weight,
-                inputs.bias,
-                target,
-            );
-            T::finish(y, wide_y);
-            chunk.mean[i] = mean + shift;
-            chunk.rstd[i] = rstd;
+            let next = inputs.x.get((r + 1) * inputs.x_stride..).unwrap_or(&[]);
+            let numbers = statistics(simd, x, inputs.eps);
+            let y = Target::new(&mut chunk.y[place], inputs.past_the_cache);
+            normalise(simd, x, &numbers, inputs.weight, inputs.bias, y, next);
+            chunk.mean[i] = numbers.mean + numbers.shift;
+            chunk.rstd[i] = numbers.rstd;
+        }
+        if inputs.past_the_cache {
+            tile::finish_streaming();
         }
     }
 }
@@ -161,116 +134,136 @@ fn add<T: Lane>(x: &[T], residual: &[T], sum: &mut [T]) {
 }
 
 /// A row's mean, what rounding it left over, and 1 / sqrt(var + eps).
-#[inline(always)]
-fn statistics<S: Simd>(simd: S, x: &[f32], eps: f32) -> (f32, f32, f32) {
-    let n = x.len() as f32;
-    let mut sum = 0.0;
-    for block in x.chunks(BLOCK) {
-        sum += sum_of(simd, block);
-    }
-    let mean = sum / n;
+struct Numbers {
+    mean: f32,
+    shift: f32,
+    rstd: f32,
+}
 
-    let (mut first, mut square) = (0.0, 0.0);
-    for block in x.chunks(BLOCK) {
-        let [firsts, squares] = deviations_of(simd, block, mean);
-        first += firsts;
-        square += squares;
+#[inline(always)]
+fn statistics<S: Simd, T: Lane>(simd: S, x: &[T], eps: f32) -> Numbers {
+    let n = x.len() as f32;
+    let (full, tail) = x.as_chunks::<TILE>();
+    let zero = [simd.splat_f32s(0.0); 4];
+
+    let mut total = zero;
+    for block in full.chunks(BLOCK) {
+        let mut sums = zero;
+        for tile in block {
+            let mut scratch = Tile::ZERO;
+            add_up(simd, T::wide(simd, tile, &mut scratch), &mut sums);
+        }
+        add_all(simd, &mut total, &sums);
+    }
+    if !tail.is_empty() {
+        add_up(simd, &Tile::of_tail(tail, 0.0).0, &mut total);
+    }
+    let mean = sum_of(simd, &total) / n;
+
+    let (mut firsts, mut squares) = (zero, zero);
+    for block in full.chunks(BLOCK) {
+        let (mut some_firsts, mut some_squares) = (zero, zero);
+        for tile in block {
+            let mut scratch = Tile::ZERO;
+            let x = T::wide(simd, tile, &mut scratch);
+            deviations(simd, x, mean, &mut some_firsts, &mut some_squares);
+        }
+        add_all(simd, &mut firsts, &some_firsts);
+        add_all(simd, &mut squares, &some_squares);
+    }
+    if !tail.is_empty() {
+        // Beyond the row nothing deviates.
+        let x = Tile::of_tail(tail, mean);
+        deviations(simd, &x.0, mean, &mut firsts, &mut squares);
     }
     // The deviations' own sum is what the mean's rounding left over.
-    let (shift, square) = (first / n, square / n);
+    let (shift, square) = (sum_of(simd, &firsts) / n, sum_of(simd, &squares) / n);
     let var = (square - shift * shift).max(0.0);
     // `max` drops a NaN, which must stay one.
     let var = if square.is_nan() { square } else { var };
-    (mean, shift, 1.0 / (var + eps).sqrt())
+    let rstd = 1.0 / (var + eps).sqrt();
+    Numbers { mean, shift, rstd }
 }
 
 #[inline(always)]
-fn sum_of<S: Simd>(simd: S, x: &[f32]) -> f32 {
-    let (vectors, tail) = S::as_simd_f32s(x);
-    let (quads, rest) = vectors.as_chunks::<4>();
-    let [mut a, mut b, mut c, mut d] = [simd.splat_f32s(0.0); 4];
-    for quad in quads {
-        a = simd.add_f32s(a, quad[0]);
-        b = simd.add_f32s(b, quad[1]);
-        c = simd.add_f32s(c, quad[2]);
-        d = simd.add_f32s(d, quad[3]);
+fn add_up<S: Simd>(simd: S, x: &[f32; TILE], sums: &mut [S::f32s; 4]) {
+    for (k, x) in S::as_simd_f32s(x).0.iter().enumerate() {
+        sums[k % 4] = simd.add_f32s(sums[k % 4], *x);
     }
-    for vector in rest {
-        a = simd.add_f32s(a, *vector);
-    }
-    b = simd.add_f32s(b, simd.partial_load_f32s(tail));
-    let sum = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
-    simd.reduce_sum_f32s(sum)
 }
 
-/// The sums of a block's deviations from a mean, and of their squares.
+/// Adds up a piece's deviations from a mean, and their squares.
 #[inline(always)]
-fn deviations_of<S: Simd>(simd: S, x: &[f32], mean: f32) -> [f32; 2] {
-    let (vectors, tail) = S::as_simd_f32s(x);
-    let (quads, rest) = vectors.as_chunks::<4>();
-    let about = simd.splat_f32s(mean);
-    let mut firsts = [simd.splat_f32s(0.0); 4];
-    let mut squares = [simd.splat_f32s(0.0); 4];
-    for quad in quads {
-        for k in 0..4 {
-            let deviation = simd.sub_f32s(quad[k], about);
-            firsts[k] = simd.add_f32s(firsts[k], deviation);
-            squares[k] = simd.mul_add_e_f32s(deviation, deviation, squares[k]);
-        }
+fn deviations<S: Simd>(
+    simd: S,
+    x: &[f32; TILE],
+    mean: f32,
+    firsts: &mut [S::f32s; 4],
+    squares: &mut [S::f32s; 4],
+) {
+    let mean = simd.splat_f32s(mean);
+    for (k, x) in S::as_simd_f32s(x).0.iter().enumerate() {
+        let deviation = simd.sub_f32s(*x, mean);
+        firsts[k % 4] = simd.add_f32s(firsts[k % 4], deviation);
+        squares[k % 4] = simd.mul_add_e_f32s(deviation, deviation, squares[k % 4]);
     }
-    for vector in rest {
-        let deviation = simd.sub_f32s(*vector, about);
-        firsts[0] = simd.add_f32s(firsts[0], deviation);
-        squares[0] = simd.mul_add_e_f32s(deviation, deviation, squares[0]);
+}
+
+#[inline(always)]
+pub fn add_all<S: Simd>(simd: S, sums: &mut [S::f32s; 4], more: &[S::f32s; 4]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum = simd.add_f32s(*sum, *more);
     }
-    let [first, square] = [firsts, squares];
-    let first = simd.add_f32s(
-        simd.add_f32s(first[0], first[1]),
-        simd.add_f32s(first[2], first[3]),
-    );
-    let square = simd.add_f32s(
-        simd.add_f32s(square[0], square[1]),
-        simd.add_f32s(square[2], square[3]),
-    );
-    let (mut first, mut square) = (simd.reduce_sum_f32s(first), simd.reduce_sum_f32s(square));
-    for x in tail {
-        let deviation = x - mean;
-        first += deviation;
-        square += deviation * deviation;
-    }
-    [first, square]
+}
+
+#[inline(always)]
+pub fn sum_of<S: Simd>(simd: S, [a, b, c, d]: &[S::f32s; 4]) -> f32 {
+    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(*a, *b), simd.add_f32s(*c, *d)))
 }
 
 /// y = (x - mean) * rstd * weight + bias.
 #[inline(always)]
-fn normalise<S: Simd>(
+fn normalise<S: Simd, T: Lane>(
     simd: S,
-    x: &[f32],
-    [mean, shift, rstd]: [f32; 3],
-    weight: &[f32],
-    bias: &[f32],
-    y: &mut [f32],
+    x: &[T],
+    numbers: &Numbers,
+    weight: &[Tile],
+    bias: &[Tile],
+    mut y: Target<'_, T>,
+    next: &[T],
 ) {
-    let (xs, x_tail) = S::as_simd_f32s(x);
-    let (weights, weight_tail) = S::as_simd_f32s(weight);
-    let (biases, bias_tail) = S::as_simd_f32s(bias);
-    let (ys, y_tail) = S::as_mut_simd_f32s(y);
-    let [mean, shift, rstd] = [
-        simd.splat_f32s(mean),
-        simd.splat_f32s(shift),
-        simd.splat_f32s(rstd),
-    ];
-    for (((x, weight), bias), y) in xs.iter().zip(weights).zip(biases).zip(ys) {
+    let (full, tail) = x.as_chunks::<TILE>();
+    let (next, _) = next.as_chunks::<TILE>();
+    let parameters = weight.iter().zip(bias);
+    for (t, (tile, (weight, bias))) in full.iter().zip(parameters).enumerate() {
+        tile::prefetch(next.get(t));
+        let mut scratch = Tile::ZERO;
+        let x = T::wide(simd, tile, &mut scratch);
+        y.put(simd, t, &normalised(simd, x, numbers, weight, bias));
+    }
+    if let (false, Some(weight), Some(bias)) = (tail.is_empty(), weight.last(), bias.last()) {
+        let x = Tile::of_tail(tail, 0.0);
+        y.put_tail(&normalised(simd, &x.0, numbers, weight, bias));
+    }
+}
+
+#[inline(always)]
+fn normalised<S: Simd>(
+    simd: S,
+    x: &[f32; TILE],
+    numbers: &Numbers,
+    weight: &Tile,
+    bias: &Tile,
+) -> Tile {
+    let (mean, rstd) = (simd.splat_f32s(numbers.mean), simd.splat_f32s(numbers.rstd));
+    let shift = simd.splat_f32s(numbers.shift);
+    let mut y = Tile::ZERO;
+    let places = S::as_mut_simd_f32s(&mut y.0).0.iter_mut();
+    let xs = S::as_simd_f32s(x).0.iter();
+    let (weights, biases) = (S::as_simd_f32s(&weight.0).0, S::as_simd_f32s(&bias.0).0);
+    for (((y, x), weight), bias) in places.zip(xs).zip(weights).zip(biases) {
         let xhat = simd.mul_f32s(simd.sub_f32s(simd.sub_f32s(*x, mean), shift), rstd);
         *y = simd.mul_add_e_f32s(xhat, *weight, *bias);
     }
-    if !x_tail.is_empty() {
-        let x = simd.partial_load_f32s(x_tail);
-        let xhat = simd.mul_f32s(simd.sub_f32s(simd.sub_f32s(x, mean), shift), rstd);
-        let (weight, bias) = (
-            simd.partial_load_f32s(weight_tail),
-            simd.partial_load_f32s(bias_tail),
-        );
-        simd.partial_store_f32s(y_tail, simd.mul_add_e_f32s(xhat, weight, bias));
-    }
+    y
 }

@@ -2,11 +2,12 @@
 //! turns a loop of them into the processor's vector instructions.
 
 use half::{bf16, f16};
+use pulp::Simd;
+
+use super::tile::{TILE, Tile};
 
 /// A type whose values widen to f32 exactly, and narrow from it to the nearest, ties to even.
-///
-/// The row functions let f32 rows be used where they lie, and the half types' by way of a scratch row.
-pub trait Lane: Copy {
+pub trait Lane: Copy + 'static {
     /// Zero.
     const ZERO: Self;
     /// The same value.
@@ -14,34 +15,24 @@ pub trait Lane: Copy {
     /// The nearest value.
     fn narrow(value: f32) -> Self;
 
-    /// A row as f32.
+    /// A piece of a row as f32: f32 where it lies, the others in `scratch`.
     #[inline(always)]
-    fn widened<'a>(row: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32] {
-        for (wide, value) in scratch.iter_mut().zip(row) {
+    fn wide<'a, S: Simd>(
+        _simd: S,
+        tile: &'a [Self; TILE],
+        scratch: &'a mut Tile,
+    ) -> &'a [f32; TILE] {
+        for (wide, value) in scratch.0.iter_mut().zip(tile) {
             *wide = value.widen();
         }
-        scratch
+        &scratch.0
     }
 
-    /// Where to write a row as f32, before [`finish`](Self::finish).
+    /// The other way.
     #[inline(always)]
-    fn target<'a>(_row: &'a mut [Self], scratch: &'a mut [f32]) -> &'a mut [f32] {
-        scratch
-    }
-
-    /// Brings what was written to [`target`](Self::target) to its row.
-    #[inline(always)]
-    fn finish(row: &mut [Self], scratch: &[f32]) {
-        for (value, wide) in row.iter_mut().zip(scratch) {
+    fn put<S: Simd>(_simd: S, from: &Tile, tile: &mut [Self; TILE]) {
+        for (value, wide) in tile.iter_mut().zip(&from.0) {
             *value = Self::narrow(*wide);
-        }
-    }
-
-    /// As [`finish`](Self::finish), with another row added before rounding.
-    #[inline(always)]
-    fn finish_added(row: &mut [Self], scratch: &[f32], added: &[Self]) {
-        for ((value, wide), added) in row.iter_mut().zip(scratch).zip(added) {
-            *value = Self::narrow(*wide + added.widen());
         }
     }
 }
@@ -60,23 +51,17 @@ impl Lane for f32 {
     }
 
     #[inline(always)]
-    fn widened<'a>(row: &'a [f32], _scratch: &'a mut [f32]) -> &'a [f32] {
-        row
+    fn wide<'a, S: Simd>(
+        _simd: S,
+        tile: &'a [f32; TILE],
+        _scratch: &'a mut Tile,
+    ) -> &'a [f32; TILE] {
+        tile
     }
 
     #[inline(always)]
-    fn target<'a>(row: &'a mut [f32], _scratch: &'a mut [f32]) -> &'a mut [f32] {
-        row
-    }
-
-    #[inline(always)]
-    fn finish(_row: &mut [f32], _scratch: &[f32]) {}
-
-    #[inline(always)]
-    fn finish_added(row: &mut [f32], _scratch: &[f32], added: &[f32]) {
-        for (value, added) in row.iter_mut().zip(added) {
-            *value += added;
-        }
+    fn put<S: Simd>(_simd: S, from: &Tile, tile: &mut [f32; TILE]) {
+        *tile = from.0;
     }
 }
 

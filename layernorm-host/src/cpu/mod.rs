@@ -9,17 +9,44 @@ mod double;
 mod forward;
 mod gradients;
 mod lanes;
+mod tile;
 
 use half::{bf16, f16};
 
 use self::lanes::Lane;
+use self::tile::{TILE, Tile};
 use crate::dtype::sealed::Sealed;
-use crate::host;
 use crate::pass::{BackwardPass, ForwardPass};
-use crate::{DType, Element, Result, Tensor};
+use crate::{DType, Element, Error, Problem, Result, Tensor};
+
+/// Elements up to which one thread does a problem faster than two can agree on it.
+const SMALL: usize = 32 << 10;
 
 /// Runs a forward pass over host tensors.
 pub fn forward(pass: &mut ForwardPass<'_>) -> Result<()> {
+    on_threads(pass.problem, || forward_here(pass))
+}
+
+/// Runs a backward pass over host tensors.
+pub fn backward(pass: &mut BackwardPass<'_>) -> Result<()> {
+    on_threads(pass.problem, || backward_here(pass))
+}
+
+/// Runs a small problem on this thread, and a large one on rayon's, which is gone to once: waking it takes as long
+/// as a thousand rows.
+fn on_threads(problem: Problem, run: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    if is_small(&problem) {
+        run()
+    } else {
+        rayon::scope(|_| run())
+    }
+}
+
+fn is_small(problem: &Problem) -> bool {
+    problem.n_rows() * problem.n_cols() <= SMALL
+}
+
+fn forward_here(pass: &mut ForwardPass<'_>) -> Result<()> {
     match pass.problem.dtype() {
         DType::F32 => forward::run::<f32>(pass),
         DType::F16 => forward::run::<f16>(pass),
@@ -28,8 +55,7 @@ pub fn forward(pass: &mut ForwardPass<'_>) -> Result<()> {
     }
 }
 
-/// Runs a backward pass over host tensors.
-pub fn backward(pass: &mut BackwardPass<'_>) -> Result<()> {
+fn backward_here(pass: &mut BackwardPass<'_>) -> Result<()> {
     match pass.problem.dtype() {
         DType::F32 => backward::run::<f32>(pass),
         DType::F16 => backward::run::<f16>(pass),
@@ -49,13 +75,39 @@ fn row<T>(elements: &[T], r: usize, stride: usize, n_cols: usize) -> &[T] {
 }
 
 /// weight or bias as f32, so that the kernels know one kind; `absent` in every place where there is none.
-fn parameter(tensor: Option<&Tensor>, n_cols: usize, absent: f32) -> Result<Vec<f32>> {
+fn wide_parameter(tensor: Option<&Tensor>, n_cols: usize, absent: f32) -> Result<Vec<Tile>> {
+    let mut tiles = tile::zeros(n_cols.div_ceil(TILE))?;
     match tensor {
-        Some(tensor) => tensor.to_f32_vec(),
-        None => {
-            let mut values = host::zeros(n_cols)?;
-            values.fill(absent);
-            Ok(values)
-        }
+        None => tiles.fill(Tile([absent; TILE])),
+        Some(tensor) => match tensor.dtype() {
+            DType::F32 => widen(tensor.host_slice::<f32>(), &mut tiles),
+            DType::F16 => widen(tensor.host_slice::<f16>(), &mut tiles),
+            DType::BF16 => widen(tensor.host_slice::<bf16>(), &mut tiles),
+            got @ DType::F64 => return Err(not_here(got)),
+        },
     }
+    Ok(tiles)
+}
+
+/// A parameter or its gradient is f64 only where x is, which has a path of its own.
+fn not_here(got: DType) -> Error {
+    Error::DTypeMismatch {
+        name: "a parameter",
+        got,
+        allowed: vec![DType::F32, DType::F16, DType::BF16],
+    }
+}
+
+fn widen<T: Lane>(values: &[T], tiles: &mut [Tile]) {
+    for (tile, values) in tiles.iter_mut().zip(values.chunks(TILE)) {
+        *tile = Tile::of_tail(values, 0.0);
+    }
+}
+
+/// Bytes of a tensor from which on its output is written past the cache.
+const LARGE: usize = 8 << 20;
+
+/// Whether a pass's output is so large that nobody will find all of it in the cache.
+fn past_the_cache(problem: &Problem) -> bool {
+    problem.n_rows() * problem.n_cols() * problem.dtype().size() >= LARGE
 }

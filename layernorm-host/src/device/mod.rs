@@ -1,6 +1,7 @@
 //! Where tensors lie and work is done.
 
 use std::fmt;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -247,11 +248,11 @@ impl Device {
     pub(crate) fn allocate(&self, dtype: DType, len: usize) -> Result<Storage> {
         match &self.kind {
             Kind::Cpu { poison } => {
-                let mut buffer = HostBuffer::any(dtype, len)?;
+                let mut memory = HostMemory::aligned(dtype, len)?;
                 if *poison {
-                    buffer.bytes_mut().fill(0xFF);
+                    memory.bytes_mut().fill(0xFF);
                 }
-                Ok(Storage::Host(HostMemory::new(buffer)))
+                Ok(Storage::Host(memory))
             }
             Kind::Cuda(device) => Ok(Storage::Cuda(device.allocate(len * dtype.size())?)),
         }
@@ -283,20 +284,42 @@ pub(crate) enum Storage {
 /// Bytes of a host copy that are one core's work: some ten microseconds.
 const COPY_BYTES: usize = 256 << 10;
 
-/// A host buffer that is recycled when it is dropped; `None` only then.
-pub(crate) struct HostMemory(Option<HostBuffer>);
+/// The part of a host buffer that a tensor has. The buffer is recycled when this is dropped; `None` only then.
+pub(crate) struct HostMemory {
+    buffer: Option<HostBuffer>,
+    /// In elements.
+    part: Range<usize>,
+    element_bytes: usize,
+}
 
 impl HostMemory {
-    pub(crate) fn new(buffer: HostBuffer) -> Self {
-        HostMemory(Some(buffer))
+    /// A caller's vector, all of it.
+    pub(crate) fn of_vec<T: Element>(data: Vec<T>) -> Self {
+        HostMemory {
+            part: 0..data.len(),
+            element_bytes: size_of::<T>(),
+            buffer: Some(T::wrap(data)),
+        }
+    }
+
+    /// Memory of any content that begins with a line of the cache.
+    fn aligned(dtype: DType, len: usize) -> Result<Self> {
+        let (buffer, start) = HostBuffer::aligned(dtype, len)?;
+        Ok(HostMemory {
+            part: start..start + len,
+            element_bytes: dtype.size(),
+            buffer: Some(buffer),
+        })
     }
 
     pub(crate) fn slice<T: Element>(&self) -> &[T] {
-        self.0.as_ref().and_then(T::slice).unwrap_or_default()
+        let whole = self.buffer.as_ref().and_then(T::slice);
+        whole.map_or(&[], |whole| &whole[self.part.clone()])
     }
 
     pub(crate) fn slice_mut<T: Element>(&mut self) -> &mut [T] {
-        self.0.as_mut().and_then(T::slice_mut).unwrap_or_default()
+        let whole = self.buffer.as_mut().and_then(T::slice_mut);
+        whole.map_or(&mut [], |whole| &mut whole[self.part.clone()])
     }
 
     pub(crate) fn bytes_of(&self, start: usize, len: usize) -> &[u8] {
@@ -314,18 +337,25 @@ impl HostMemory {
         to.zip(from).for_each(|(to, from)| to.copy_from_slice(from));
     }
 
+    fn part_bytes(&self) -> Range<usize> {
+        self.part.start * self.element_bytes..self.part.end * self.element_bytes
+    }
+
     fn bytes(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], HostBuffer::bytes)
+        let whole = self.buffer.as_ref().map(HostBuffer::bytes);
+        whole.map_or(&[], |whole| &whole[self.part_bytes()])
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        self.0.as_mut().map_or(&mut [], HostBuffer::bytes_mut)
+        let part = self.part_bytes();
+        let whole = self.buffer.as_mut().map(HostBuffer::bytes_mut);
+        whole.map_or(&mut [], |whole| &mut whole[part])
     }
 }
 
 impl Drop for HostMemory {
     fn drop(&mut self) {
-        if let Some(buffer) = self.0.take() {
+        if let Some(buffer) = self.buffer.take() {
             buffer.recycle();
         }
     }
