@@ -9,7 +9,8 @@ fn any_number_of_threads_gives_the_same_bits() {
     let device = Device::cpu();
     for (n_rows, n_cols) in [(1, 100_000), (37, 1023), (601, 384), (5003, 33)] {
         for dtype in DType::ALL {
-            let case = Case::new(n_rows, n_cols, dtype, DType::F32);
+            let parameter_dtype = dtype.accumulator();
+            let case = Case::new(n_rows, n_cols, dtype, parameter_dtype);
             let inputs = case.generate();
             let bits = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
@@ -31,5 +32,19 @@ fn any_number_of_threads_gives_the_same_bits() {
                 assert!(bits(threads) == one, "{case:?} with {threads} threads");
             }
         }
+    }
+}
+
+/// Rows of whole cache lines with a rest at their end, and outputs above the 16 MiB from which they are written
+/// past the cache.
+#[test]
+fn outputs_past_the_cache_are_right() {
+    for (n_rows, n_cols, dtype) in [
+        (4160, 1040, DType::F32),
+        (8200, 1056, DType::BF16),
+        (8200, 1056, DType::F16),
+    ] {
+        let case = Case::new(n_rows, n_cols, dtype, DType::F32);
+        assert_eq!(check::case(&case, &Device::cpu()), Ok(()));
     }
 }

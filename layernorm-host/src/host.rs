@@ -53,7 +53,9 @@ impl HostBuffer {
     /// that lie across two lines take twice the time.
     pub fn aligned(dtype: DType, len: usize) -> Result<(Self, usize)> {
         let padded = len.saturating_add(LINE_BYTES / dtype.size());
-        let buffer = Self::any(dtype, padded)?;
+        let asked = len.saturating_mul(dtype.size());
+        let buffer = Self::any(dtype, padded);
+        let buffer = buffer.map_err(|_| Error::OutOfHostMemory { asked })?;
         let bytes = buffer.bytes().as_ptr().align_offset(LINE_BYTES);
         // Which the padding covers; an address that no line's start can be reached from is used as it is.
         let start = (bytes / dtype.size()).min(padded - len);
@@ -62,7 +64,7 @@ impl HostBuffer {
 
     /// `len` elements of any content.
     fn any(dtype: DType, len: usize) -> Result<Self> {
-        if len * dtype.size() >= MIN_KEPT {
+        if len.saturating_mul(dtype.size()) >= MIN_KEPT {
             let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
             let fits = |buffer: &HostBuffer| buffer.dtype() == dtype && buffer.len() == len;
             if let Some(buffer) = kept.iter().rposition(fits).and_then(|i| kept.remove(i)) {

@@ -28,11 +28,39 @@ pub fn hash(root: &Path, images: &[Image]) -> Result<String> {
         add(&mut hash, name.as_bytes());
         add(&mut hash, &content);
     }
+    for package in locked(root)? {
+        add(&mut hash, package.as_bytes());
+    }
     for image in images {
         let flags = flags::fingerprint(image.arch, Some(image.ptx_version));
         add(&mut hash, flags.as_bytes());
     }
     Ok(hex(hash))
+}
+
+/// Packages of a registry that device code is built from, as `Cargo.lock` has them: name, version, checksum.
+const PACKAGES: &[&str] = &["half"];
+
+/// The entries of [`PACKAGES`] in `Cargo.lock`.
+fn locked(root: &Path) -> Result<Vec<String>> {
+    let path = root.join("Cargo.lock");
+    let lock = fs::read_to_string(&path);
+    let lock = lock.with_context(|| format!("cannot read {}", path.display()))?;
+    let lock = lock.replace('\r', "");
+    PACKAGES
+        .iter()
+        .map(|package| {
+            let name = format!("name = \"{package}\"\n");
+            let entry = lock
+                .split("[[package]]\n")
+                .find(|entry| entry.starts_with(&name));
+            let entry = entry.with_context(|| format!("{}: no {package}", path.display()))?;
+            let wanted = ["name = ", "version = ", "checksum = "];
+            let lines = entry.lines();
+            let lines = lines.filter(|line| wanted.iter().any(|wanted| line.starts_with(wanted)));
+            Ok(lines.collect::<Vec<_>>().join("\n"))
+        })
+        .collect()
 }
 
 /// The hash of one file's content.
@@ -98,6 +126,9 @@ pub mod tests {
     use super::*;
     use crate::images::{IMAGES, root};
 
+    const LOCK: &str = "[[package]]\nname = \"half\"\nversion = \"2.0.0\"\nchecksum = \"ab\"\n\n\
+                        [[package]]\nname = \"other\"\nversion = \"1.0.0\"\n";
+
     /// A repository of the folders that are hashed, under a name of the test's own.
     pub fn repository(name: &str) -> PathBuf {
         let root = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
@@ -112,6 +143,7 @@ pub mod tests {
             fs::create_dir_all(folder).unwrap();
             fs::write(file, format!("// {source}\n")).unwrap();
         }
+        fs::write(root.join("Cargo.lock"), LOCK).unwrap();
         root
     }
 
@@ -145,6 +177,21 @@ pub mod tests {
         fs::rename(&file, root.join("kernels-gpu/src/other.rs")).unwrap();
         fs::write(root.join("kernels-gpu/src/other.rs"), content).unwrap();
         assert_ne!(hash(&root, IMAGES).unwrap(), before);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn the_hash_is_of_the_locked_half_too() {
+        let root = repository("lock");
+        let before = hash(&root, IMAGES).unwrap();
+        let lock = root.join("Cargo.lock");
+        fs::write(&lock, LOCK.replace("1.0.0", "1.0.1")).unwrap();
+        assert_eq!(hash(&root, IMAGES).unwrap(), before, "another package");
+        fs::write(&lock, LOCK.replace("2.0.0", "2.0.1")).unwrap();
+        assert_ne!(hash(&root, IMAGES).unwrap(), before);
+        fs::write(&lock, "").unwrap();
+        let error = format!("{:#}", hash(&root, IMAGES).unwrap_err());
+        assert!(error.contains("no half"), "{error}");
         fs::remove_dir_all(root).unwrap();
     }
 

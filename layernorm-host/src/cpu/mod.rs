@@ -105,7 +105,7 @@ fn widen<T: Lane>(values: &[T], tiles: &mut [Tile]) {
 }
 
 /// Bytes of a tensor from which on its output is written past the cache.
-const LARGE: usize = 8 << 20;
+const LARGE: usize = 16 << 20;
 
 /// Whether a pass's output is so large that nobody will find all of it in the cache.
 fn past_the_cache(problem: &Problem) -> bool {

@@ -18,6 +18,10 @@ pub const TESTS: &[(&str, Test)] = &[
     ("pinned_copies", pinned_copies),
     ("any_rank", any_rank),
     ("residual", residual),
+    (
+        "one_row_with_a_stride_beside_a_contiguous_residual",
+        one_row,
+    ),
     ("dx_over_dy", in_place),
     ("only_what_is_needed", needs),
     ("accumulate", accumulate),
@@ -227,6 +231,25 @@ fn residual_case(case: &Case, device: &Device) -> Verdict {
         let terms = want.dx_terms[row] + inputs.dy[i].abs();
         tolerance::dx(case.dtype, dx, terms, want.dx_of_mean[row])
     })
+}
+
+/// A batch of one row of a wider tensor keeps that tensor's stride, which then means nothing.
+fn one_row(device: &Device) -> Verdict {
+    let values: Vec<f64> = (0..24).map(f64::from).collect();
+    let wide = tensor(&values, &[2, 12], DType::F32, device).map_err(text)?;
+    let x = wide.rows_in(0..1).and_then(|row| row.columns(0..8));
+    let x = x.map_err(text)?;
+    let residual = tensor(&values[..8], &[1, 8], DType::F32, device).map_err(text)?;
+    let forward = FastLayerNorm::forward_add(&x, &residual, None, None, 1e-5);
+    let (_, sum, saved) = forward.map_err(text)?;
+    let doubled: Vec<f64> = values[..8].iter().map(|value| 2.0 * value).collect();
+    check::within("sum", &sum, &doubled, |_, _| 0.0)?;
+    // And as dsum beside dx.
+    let dsum = wide.rows_in(1..2).and_then(|row| row.columns(4..12));
+    let dsum = dsum.map_err(text)?;
+    let dy = Tensor::zeros(DType::F32, &[1, 8], device).map_err(text)?;
+    let (dx, _, _) = FastLayerNorm::backward_add(saved, &dy, &dsum).map_err(text)?;
+    check::within("dx", &dx, &values[16..24], |_, _| 0.0)
 }
 
 fn in_place(device: &Device) -> Verdict {
