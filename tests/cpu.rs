@@ -8,5 +8,7 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    libtest_mimic::run(&arguments, suite::trials(|| Ok(Device::cpu()))).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, suite::trials(|| Ok(Device::cpu())));
+    eprint!("{}", suite::summary());
+    conclusion.exit_code()
 }

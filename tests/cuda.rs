@@ -23,5 +23,7 @@ fn main() -> ExitCode {
             ignored.map(|trial| trial.with_ignored_flag(true)).collect()
         }
     };
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    eprint!("{}", suite::summary());
+    conclusion.exit_code()
 }

@@ -8,5 +8,7 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    libtest_mimic::run(&arguments, suite::trials(|| Device::software(0))).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, suite::trials(|| Device::software(0)));
+    eprint!("{}", suite::summary());
+    conclusion.exit_code()
 }

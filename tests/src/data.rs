@@ -41,7 +41,11 @@ impl Case {
     }
 
     pub fn generate(&self) -> Inputs {
-        let seed = (self.n_rows * 31 + self.n_cols * 7) as u64;
+        self.generate_from((self.n_rows * 31 + self.n_cols * 7) as u64)
+    }
+
+    /// Values of a seed.
+    pub fn generate_from(&self, seed: u64) -> Inputs {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut values = |n: usize, mean: f64, scale: f64, dtype: DType| -> Vec<f64> {
             (0..n)
@@ -100,7 +104,8 @@ pub fn tensor(values: &[f64], shape: &[usize], dtype: DType, device: &Device) ->
     }
 }
 
-fn round(value: f64, dtype: DType) -> f64 {
+/// What a dtype makes of a value.
+pub fn round(value: f64, dtype: DType) -> f64 {
     match dtype {
         DType::F32 => f64::from(value as f32),
         DType::F16 => f16::from_f64(value).to_f64(),

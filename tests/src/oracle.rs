@@ -31,7 +31,7 @@ pub struct Output {
     pub dweight_terms: Vec<f64>,
     /// Of each column, the largest |dy|.
     pub dbias_terms: Vec<f64>,
-    /// What an error in mean of the mean |x| would do to y: of each row, the largest.
+    /// What an error in mean of the row's largest |x| would do to y: of each row, the largest.
     pub y_of_mean: Vec<f64>,
     /// The same for dx.
     pub dx_of_mean: Vec<f64>,
@@ -62,8 +62,10 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         let mean_dxhat = sum(dxhat.iter().copied()) / n;
         let mean_dxhat_xhat = sum(dxhat.iter().zip(&xhat).map(|(d, h)| d * h)) / n;
 
-        // xhat moves by this for an error in mean as large as what it is the sum of.
-        let shift = sum(x.iter().map(|x| x.abs())) / n * rstd;
+        // xhat moves by this for an error in mean as large as the row's largest element.
+        let largest = x.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+        // A denormal's digits end where the smallest normal's do: each of the mean's two roundings is that of one.
+        let shift = largest.max(2.0 * f64::from(f32::MIN_POSITIVE)) * rstd;
         let (mut y_terms, mut dx_terms) = (0.0f64, 0.0f64);
         let (mut y_of_mean, mut dx_of_mean) = (0.0f64, 0.0f64);
         for c in 0..n_cols {
@@ -88,8 +90,7 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         out.mean.push(mean);
         out.rstd.push(rstd);
         out.y_terms.push(y_terms);
-        out.mean_terms
-            .push(x.iter().fold(0.0, |most, x| most.max(x.abs())));
+        out.mean_terms.push(largest);
         out.dx_terms.push(dx_terms);
         out.y_of_mean.push(y_of_mean);
         out.dx_of_mean.push(dx_of_mean);

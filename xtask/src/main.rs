@@ -5,6 +5,7 @@ mod docs;
 mod doctor;
 mod images;
 mod manifest;
+mod mutate;
 mod profile;
 mod ptxas;
 mod release;
@@ -39,6 +40,8 @@ enum Command {
     Docs(docs::Arguments),
     /// Check licences, the oldest compiler, and what crates for a registry carry
     Release,
+    /// Plant faults in copies of the sources, and show that the suite sees each
+    Mutate(mutate::Arguments),
     /// Say what of this machine is ready, and what to run where it is not
     Doctor,
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Docs(arguments) => docs::run(&arguments),
         Command::Release => release::run(),
+        Command::Mutate(arguments) => mutate::run(&arguments),
         Command::Doctor => doctor::run(),
     };
     match result {

@@ -13,8 +13,8 @@
 //! | dx | 4e-6 of the row's largest sum of the sizes of its three terms | as y, with two more means |
 //! | dweight, dbias | 2e-6 * sqrt(n_rows) of the column's largest term | roundings add up as a random walk |
 //!
-//! To that comes what the f32 mean's own rounding does ([`MEAN`] of the mean |x|), and one unit in the last
-//! place where the result is f16 or bf16: half of it is the result's own rounding, and near a tie an f32 error
+//! To that comes what the mean's own rounding does to dx and dweight ([`MEAN`] of the row's largest |x|; the forward
+//! pass takes it off, but for f64), and one unit in the last place where the result is f16 or bf16: half of it is the result's own rounding, and near a tie an f32 error
 //! moves it to the neighbour. For f64, which is f64 inside, the bounds are [`F64`] of f32's. A NaN is within no
 //! bound.
 //!
@@ -45,8 +45,8 @@ use crate::{DType, Device, FastLayerNorm, Result, Tensor};
 /// Unsloth's bound on the Euclidean distance of dx, over the whole tensor.
 pub const UNSLOTH_DISTANCE: f64 = 0.1;
 
-/// The f32 mean's own error, relative to the mean |x|: half a unit in its last place, and as much from adding
-/// it up.
+/// The f32 mean's own error, relative to the row's largest |x|: half a unit in its last place, and as much from
+/// adding it up about one of the row's elements.
 pub const MEAN: f64 = 1.2e-7;
 
 /// y's bound, relative to the row's largest term.

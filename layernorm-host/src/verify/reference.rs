@@ -59,7 +59,7 @@ struct Column {
     sum: f64,
     /// The largest term's size.
     term: f64,
-    /// What an error in mean of the mean |x| would do to a term, at most.
+    /// What an error in mean of the row's largest |x| would do to a term, at most.
     of_mean: f64,
 }
 
@@ -227,10 +227,9 @@ impl Rows<'_> {
             row,
         } = self;
         let n = row.x.len() as f64;
-        let (mut sum, mut size, mut largest_x) = (0.0, 0.0, 0.0f64);
+        let (mut sum, mut largest_x) = (0.0, 0.0f64);
         for &x in &row.x {
             sum += x;
-            size += x.abs();
             largest_x = largest_x.max(x.abs());
         }
         let mean = sum / n;
@@ -239,8 +238,8 @@ impl Rows<'_> {
             squares += (x - mean).powi(2);
         }
         let rstd = (squares / n + *eps).sqrt().recip();
-        // xhat moves by this for an error in mean as large as what it is the sum of.
-        let shift = size / n * rstd;
+        // xhat moves by this for an error in mean as large as the row's largest element.
+        let shift = largest_x * rstd;
         part.mean
             .add(got_mean, mean, T::INSIDE * STATISTIC_MEAN * largest_x);
         part.rstd
@@ -268,7 +267,7 @@ impl Rows<'_> {
             dx_term = dx_term.max(g.abs() + c1.abs() + (xhat * c2).abs());
             moved = moved.max(c2.abs() + (xhat * c1).abs());
         }
-        let y_bound = T::INSIDE * (Y * y_term + MEAN * shift * largest_weight);
+        let y_bound = T::INSIDE * (Y * y_term + T::MEAN_IN_Y * shift * largest_weight);
         let dx_bound = T::INSIDE * (DX * rstd * dx_term + MEAN * rstd * shift * moved);
         for c in 0..row.x.len() {
             let y = row.xhat[c] * weight[c] + bias[c];

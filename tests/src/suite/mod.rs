@@ -3,9 +3,13 @@
 mod bad_input;
 mod calls;
 mod fixture;
+pub mod grid;
+mod hard;
 mod hostile;
 mod numbers;
+mod properties;
 mod repeat;
+pub mod torch;
 mod views;
 
 use layernorm_host::Device;
@@ -26,6 +30,10 @@ pub fn trials(open: fn() -> layernorm_host::Result<Device>) -> Vec<Trial> {
         ("bad_input", bad_input::TESTS),
         ("hostile", hostile::TESTS),
         ("fixture", fixture::TESTS),
+        ("torch", torch::TESTS),
+        ("hard", hard::TESTS),
+        ("properties", properties::TESTS),
+        ("grid", grid::TESTS),
     ] {
         for &(name, test) in tests {
             trials.push(Trial::test(format!("{file}::{name}"), move || {
@@ -35,6 +43,15 @@ pub fn trials(open: fn() -> layernorm_host::Result<Device>) -> Vec<Trial> {
         }
     }
     trials
+}
+
+/// What a run has shown beside that its tests passed.
+pub fn summary() -> String {
+    format!(
+        "{} cases of the peers' shapes; {}",
+        grid::count(),
+        crate::check::worst()
+    )
 }
 
 /// A library error as a test's.

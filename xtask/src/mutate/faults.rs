@@ -1,0 +1,322 @@
+//! The faults, as text that is put in the place of other text. Each is a mistake that somebody who changes this code
+//! could make.
+
+use anyhow::{Result, bail};
+
+use Kind::{Device, Host};
+
+/// One planted mistake.
+#[derive(Debug)]
+pub struct Fault {
+    pub name: &'static str,
+    /// What is then wrong.
+    pub what: &'static str,
+    pub kind: Kind,
+    /// The file, from the repository's root.
+    pub file: &'static str,
+    /// Text that the file has once.
+    find: &'static str,
+    /// What is put there.
+    put: &'static str,
+}
+
+/// What has to be built again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The kernels' PTX.
+    Device,
+    /// The library.
+    Host,
+}
+
+impl Fault {
+    /// The file's text with the fault in it.
+    pub fn planted(&self, text: &str) -> Result<String> {
+        replaced(text, self.find, self.put)
+    }
+}
+
+/// Replaces what must be there exactly once.
+pub fn replaced(text: &str, find: &str, put: &str) -> Result<String> {
+    match text.matches(find).count() {
+        1 => Ok(text.replacen(find, put, 1)),
+        count => bail!("this is there {count} times and not once: {find}"),
+    }
+}
+
+const fn fault(
+    name: &'static str,
+    what: &'static str,
+    kind: Kind,
+    file: &'static str,
+    find: &'static str,
+    put: &'static str,
+) -> Fault {
+    Fault {
+        name,
+        what,
+        kind,
+        file,
+        find,
+        put,
+    }
+}
+
+pub const FAULTS: &[Fault] = &[
+    fault(
+        "dropped-barrier",
+        "the barrier between writing the warps' sums and reading them is gone",
+        Device,
+        "kernels-gpu/src/reduce.rs",
+        "    thread::sync_threads();\n    if warps <= 8",
+        "    if warps <= 8",
+    ),
+    fault(
+        "slot-not-alternated",
+        "two sums after one another use the same shared memory with one barrier between them",
+        Device,
+        "kernels-gpu/src/backward.rs",
+        "columns.slot ^= 1;",
+        "columns.slot ^= 0;",
+    ),
+    fault(
+        "wrong-lane-in-shuffle",
+        "the butterfly's first distance is twice what it should be, into the next row's lanes",
+        Device,
+        "kernels-gpu/src/reduce.rs",
+        "{ LANES / 2 } else { 16 }",
+        "{ LANES } else { 16 }",
+    ),
+    fault(
+        "half-a-warp-summed",
+        "the butterfly over a whole warp starts at 8",
+        Device,
+        "kernels-gpu/src/reduce.rs",
+        "{ LANES / 2 } else { 16 }",
+        "{ LANES / 2 } else { 8 }",
+    ),
+    fault(
+        "rstd-read-for-mean",
+        "backward takes rstd for mean",
+        Device,
+        "kernels-gpu/src/backward.rs",
+        "load_f32_shared(self.mean.wrapping_add(row as usize), valid)",
+        "load_f32_shared(self.rstd.wrapping_add(row as usize), valid)",
+    ),
+    fault(
+        "variance-by-n-minus-1",
+        "the variance is divided by n_cols - 1",
+        Device,
+        "kernels-gpu/src/forward.rs",
+        "rstd(squares * p.inv_n, shift, p.eps)",
+        "rstd(ext::div_approx(squares, p.n_cols as f32 - 1.0), shift, p.eps)",
+    ),
+    fault(
+        "padding-lane-counted",
+        "lanes without a column count as a zero in the variance",
+        Device,
+        "kernels-gpu/src/forward.rs",
+        "let mean = if valid(k) { mean } else { 0.0 };",
+        "let mean = mean + 0.0;",
+    ),
+    fault(
+        "last-vector-left-out",
+        "a row's last vector is neither read nor written",
+        Device,
+        "kernels-gpu/src/forward.rs",
+        "row_is_there && place.column(k) < p.n_cols",
+        "row_is_there && place.column(k) + (E as u32) < p.n_cols",
+    ),
+    fault(
+        "row-mask-dropped",
+        "lanes past the last row read",
+        Device,
+        "kernels-gpu/src/forward.rs",
+        "row_is_there && column < p.n_cols",
+        "column < p.n_cols",
+    ),
+    fault(
+        "row-mask-dropped-in-backward",
+        "lanes past the last row copy x and dy in",
+        Device,
+        "kernels-gpu/src/backward.rs",
+        "                row < p.n_rows && place.column(k) < p.n_cols,\n            );\n            // SAFETY: the row and the column exist, at",
+        "                place.column(k) < p.n_cols,\n            );\n            // SAFETY: the row and the column exist, at",
+    ),
+    fault(
+        "eps-outside-the-root",
+        "1 / (sqrt(var) + eps)",
+        Device,
+        "kernels-gpu/src/forward.rs",
+        "ext::rsqrt_approx(var + eps)",
+        "ext::div_approx(1.0, ext::div_approx(1.0, ext::rsqrt_approx(var)) + eps)",
+    ),
+    fault(
+        "mean-keeps-its-rounding",
+        "what rounding the mean left over is not taken off",
+        Device,
+        "kernels-gpu/src/forward.rs",
+        "let offset = -shift * rstd;",
+        "let offset = 0.0;",
+    ),
+    fault(
+        "no-pivot",
+        "the general kernel takes moments about 0 and not about the row's first element",
+        Device,
+        "kernels-gpu/src/any.rs",
+        "let [pivot] = T::unpack(load(0, true));",
+        "let pivot = 0.0;",
+    ),
+    fault(
+        "stale-workspace",
+        "a block's first row is added to what the workspace held",
+        Device,
+        "kernels-gpu/src/any.rs",
+        "there && !is_first",
+        "there",
+    ),
+    fault(
+        "last-partial-left-out",
+        "the sum over the partials ends one early",
+        Device,
+        "kernels-gpu/src/partials.rs",
+        "while row < p.n_partials {",
+        "while row + 1 < p.n_partials {",
+    ),
+    fault(
+        "two-blocks-one-partial",
+        "two blocks write the same row of partials",
+        Device,
+        "kernels-gpu/src/partials.rs",
+        "thread::block_idx_x() as usize * n_cols as usize",
+        "(thread::block_idx_x() / 2) as usize * n_cols as usize",
+    ),
+    fault(
+        "dbias-for-dweight",
+        "the sum over the partials takes dbias's for dweight",
+        Device,
+        "kernels-gpu/src/partials.rs",
+        "(p.partial_dweight, p.dweight)",
+        "(p.partial_dbias, p.dweight)",
+    ),
+    fault(
+        "accumulate-ignored",
+        "dweight and dbias are replaced where they should be added to",
+        Device,
+        "kernels-gpu/src/partials.rs",
+        "valid && p.accumulate != 0",
+        "valid && p.accumulate == 2",
+    ),
+    fault(
+        "dsum-ignored",
+        "the gradient that is to be added to dx is not",
+        Device,
+        "kernels-gpu/src/backward.rs",
+        "                incoming[i],\n",
+        "                0.0 * incoming[i],\n",
+    ),
+    fault(
+        "wrong-stride",
+        "dx is written at dy's row stride",
+        Device,
+        "kernels-gpu/src/backward.rs",
+        "let dx = p.dx.wrapping_add((row * p.dx_stride) as usize);",
+        "let dx = p.dx.wrapping_add((row * p.dy_stride) as usize);",
+    ),
+    fault(
+        "32-bit-offset",
+        "a row's place is computed in 32 bits",
+        Device,
+        "kernels-gpu/src/forward.rs",
+        "let x = p.x.wrapping_add((row * p.x_stride) as usize);\n        let mut raw",
+        "let x = p.x.wrapping_add((row * p.x_stride) as u32 as usize);\n        let mut raw",
+    ),
+    fault(
+        "weight-not-in-dx",
+        "dx's own term is dy and not dy * weight",
+        Device,
+        "kernels-gpu/src/backward.rs",
+        "ext::fma(g[i], weight[i], -c1)",
+        "g[i] - c1",
+    ),
+    fault(
+        "dx-without-its-projection",
+        "the part of dx along xhat stays in",
+        Device,
+        "kernels-gpu/src/backward.rs",
+        "ext::fma(-xhat, c2, ",
+        "ext::fma(-xhat, 0.0 * c2, ",
+    ),
+    fault(
+        "bf16-cut-off",
+        "bf16 results are cut off instead of rounded",
+        Device,
+        "kernels-gpu/src/convert.rs",
+        "cvt.rn.bf16x2.f32 {word}",
+        "cvt.rz.bf16x2.f32 {word}",
+    ),
+    fault(
+        "f16-cut-off",
+        "f16 results are cut off instead of rounded",
+        Device,
+        "kernels-gpu/src/convert.rs",
+        "cvt.rn.f16x2.f32 {word}",
+        "cvt.rz.f16x2.f32 {word}",
+    ),
+    fault(
+        "rows-counted-twice",
+        "the kernel by columns takes every fourth row again",
+        Device,
+        "kernels-gpu/src/columns.rs",
+        "first += ROWS_AT_A_TIME as u64 * step;",
+        "first += (ROWS_AT_A_TIME as u64 - 1) * step;",
+    ),
+    fault(
+        "stage-not-turned",
+        "a long row is read from the slot of the row before",
+        Device,
+        "kernels-gpu/src/shared_row.rs",
+        "            stage ^= 1;",
+        "            stage ^= 0;",
+    ),
+    fault(
+        "one-row-another-kernel",
+        "a row alone gets another kernel than the same row among others",
+        Host,
+        "layernorm-host/src/plan.rs",
+        "let aligned = is_aligned(&addresses) && is_aligned(&strides);\n    let mut kernel",
+        "let aligned = problem.n_rows() > 1 && is_aligned(&addresses) && is_aligned(&strides);\n    let mut kernel",
+    ),
+    fault(
+        "1-over-n-plus-1",
+        "the host passes 1 / (n_cols + 1)",
+        Host,
+        "layernorm-host/src/pointers.rs",
+        "(1.0 / problem.n_cols() as f64) as f32",
+        "(1.0 / (problem.n_cols() + 1) as f64) as f32",
+    ),
+    fault(
+        "cpu-tail-left-out",
+        "the CPU's mean leaves out what is no whole tile",
+        Host,
+        "layernorm-host/src/cpu/forward.rs",
+        "        add_up(simd, &Tile::of_tail(tail, 0.0).0, &mut total);\n",
+        "        let _ = tail;\n",
+    ),
+    fault(
+        "cpu-nan-dropped",
+        "a NaN in a row becomes a variance of 0 on the CPU",
+        Host,
+        "layernorm-host/src/cpu/forward.rs",
+        "let var = if square.is_nan() { square } else { var };",
+        "let var = var + 0.0;",
+    ),
+    fault(
+        "cpu-dx-without-its-projection",
+        "the part of dx along xhat stays in, on the CPU",
+        Host,
+        "layernorm-host/src/cpu/gradients.rs",
+        "simd.mul_f32s(xhat, mean_dxhat_xhat)",
+        "simd.mul_f32s(simd.mul_f32s(xhat, mean_dxhat_xhat), simd.splat_f32s(0.0))",
+    ),
+];
