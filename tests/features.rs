@@ -358,7 +358,7 @@ fn gradients_that_are_not_needed_move_no_bytes() {
             let n_partials = if by_columns {
                 launch.grid_y
             } else {
-                launch.grid
+                launch.grid / rows.blocks_of_a_row()
             };
             let partial =
                 u64::from(n_partials) * (case.n_cols * case.dtype.accumulator().size()) as u64;

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | pass | `forward`, `backward` |
 //! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first), `f64_f64` (`any` alone) |
-//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `narrow_<lanes>x<vecs>` (one element an access), `shared_<stages>` (a row in shared memory, forward alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `any` |
+//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `narrow_<lanes>x<vecs>` (one element an access), `shared_<stages>` (a row in shared memory, forward alone), `cluster_<blocks>x<lanes>x<vecs>` (a long row over the blocks of a cluster; the image for sm_90 alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `any` |
 //!
 //! The second kernel of the backward pass is `layernorm_reduce_<weight>`, with weight one of `f32`,
 //! `f16`, `bf16`, `f64`.
@@ -133,6 +133,92 @@ pub const BACKWARD_TILES_BF16: &[RowTile] = &[
     tile(128, 4, 128, 2, 2),
     tile(256, 4, 256, 2, 1),
 ];
+
+/// How a row lies over the blocks of a cluster, in a `cluster` variant: each block has a share of it, as
+/// [`cluster_share`] says, in its tile. Devices from sm_90 on alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterTile {
+    /// Blocks of a cluster: up to 8, as every such device takes.
+    pub blocks: u32,
+    /// A block's; its row is the block's.
+    pub tile: RowTile,
+    /// Clusters that the grid has for each that the device is sure to hold at a time.
+    pub rounds: u32,
+}
+
+impl ClusterTile {
+    /// The longest row that fits, in vectors.
+    pub const fn max_vectors(&self) -> u32 {
+        self.blocks * self.tile.max_vectors()
+    }
+}
+
+/// Vectors of a row that each block of a cluster has; the last may have fewer. Shares start at multiples of 128
+/// bytes.
+pub const fn cluster_share(vectors: u32, blocks: u32) -> u32 {
+    vectors.div_ceil(blocks).next_multiple_of(8)
+}
+
+const fn cluster(blocks: u32, tile: RowTile, rounds: u32) -> ClusterTile {
+    ClusterTile {
+        blocks,
+        tile,
+        rounds,
+    }
+}
+
+/// The forward pass's `cluster` variants for f16 and bf16, shortest row first: for rows that no `rows` variant
+/// takes. Eight vectors a thread would be 64 columns, one register more than there are.
+pub const FORWARD_CLUSTERS_HALF: &[ClusterTile] = &[
+    cluster(2, tile(512, 4, 512, 4, 1), 4),
+    cluster(4, tile(512, 4, 512, 4, 1), 4),
+    cluster(8, tile(512, 4, 512, 4, 1), 4),
+];
+
+/// The forward pass's `cluster` variants for f32, likewise.
+pub const FORWARD_CLUSTERS_F32: &[ClusterTile] = &[
+    cluster(2, tile(512, 4, 512, 4, 1), 4),
+    cluster(4, tile(512, 4, 512, 4, 1), 4),
+    cluster(8, tile(512, 4, 512, 4, 1), 4),
+    cluster(8, tile(512, 8, 512, 3, 1), 4),
+];
+
+/// The backward pass's `cluster` variants for f32, shortest row first: for rows that no `rows` variant takes.
+///
+/// Two blocks fit the two multiprocessors of any pair, but a group of multiprocessors need not be a multiple of
+/// four: more rounds of clusters, so that one that waits for others costs less.
+pub const BACKWARD_CLUSTERS_F32: &[ClusterTile] = &[
+    cluster(2, tile(512, 4, 512, 3, 1), 1),
+    cluster(4, tile(512, 4, 512, 3, 1), 2),
+    cluster(8, tile(512, 4, 512, 3, 1), 4),
+];
+
+/// The backward pass's `cluster` variants for f16 and bf16, shortest row first.
+pub const BACKWARD_CLUSTERS_HALF: &[ClusterTile] = &[
+    cluster(2, tile(256, 4, 256, 4, 1), 1),
+    cluster(4, tile(256, 4, 256, 4, 1), 2),
+    cluster(8, tile(256, 4, 256, 4, 1), 4),
+];
+
+/// The cluster tile of a table that has these blocks, lanes and vectors.
+pub const fn find_cluster(
+    tiles: &[ClusterTile],
+    blocks: u32,
+    lanes: u32,
+    vecs: u32,
+) -> ClusterTile {
+    let mut i = 0;
+    while i < tiles.len() {
+        let ClusterTile {
+            blocks: b, tile: t, ..
+        } = tiles[i];
+        if b == blocks && t.lanes == lanes && t.vecs == vecs {
+            return tiles[i];
+        }
+        i += 1;
+    }
+    panic!("no such tile in the table")
+}
 
 /// The tile of a table that has these lanes and vectors; the device code looks up its own in this way.
 pub const fn find_tile(tiles: &[RowTile], lanes: u32, vecs: u32) -> RowTile {

@@ -7,9 +7,10 @@
 
 use cuda_std::{ext, thread};
 
-use crate::partials::write_partials;
+use crate::cluster::sum_over_cluster;
+use crate::partials::{row_of_partials, write_partials};
 use crate::place::Place;
-use crate::reduce::{sum, sum_over_row};
+use crate::reduce::sum;
 use crate::stage::{self, Ring};
 use crate::vector::{Packed, load_f32_shared};
 
@@ -68,7 +69,7 @@ struct Row<R, const VECS: usize> {
 }
 
 /// What a lane keeps while its block goes through the rows.
-struct Columns<R, const E: usize, const VECS: usize> {
+pub struct Columns<R, const E: usize, const VECS: usize> {
     weight: [R; VECS],
     dweight: [[f32; E]; VECS],
     dbias: [[f32; E]; VECS],
@@ -100,6 +101,37 @@ pub unsafe fn backward_rows<
     f32: Packed<E>,
 {
     let place = Place::<E, LANES>::new::<BLOCK>();
+    // SAFETY: the caller's.
+    let columns = unsafe { sum_rows::<T, W, E, LANES, VECS, BLOCK, STAGES, 1>(p, place) };
+    let row = |partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols);
+    // SAFETY: all threads are here, and the partials' row of this block is its own.
+    unsafe {
+        columns.write::<LANES, BLOCK>(row(p.partial_dweight), row(p.partial_dbias), p.n_cols);
+    }
+}
+
+/// All the rows of a block, or a block's share of all its cluster's: dx, and the sums of dweight and dbias.
+///
+/// # Safety
+/// As for `backward_rows`; in clusters of `CLUSTER` blocks as for `cluster::backward_cluster`.
+#[inline(always)]
+pub unsafe fn sum_rows<
+    T,
+    W,
+    const E: usize,
+    const LANES: u32,
+    const VECS: usize,
+    const BLOCK: u32,
+    const STAGES: usize,
+    const CLUSTER: u32,
+>(
+    p: Backward<T, W>,
+    place: Place<E, LANES>,
+) -> Columns<W::Raw, E, VECS>
+where
+    T: Packed<E, Raw = [u32; 4]>,
+    W: Packed<E>,
+{
     let x_ring = Ring::<STAGES, VECS, BLOCK>::new(0, thread::thread_idx_x());
     let dy_ring = Ring::<STAGES, VECS, BLOCK>::new(
         Ring::<STAGES, VECS, BLOCK>::WORDS,
@@ -157,14 +189,10 @@ pub unsafe fn backward_rows<
         }
         stage = if stage == last { 0 } else { stage + 1 };
         // SAFETY: the caller's; this row belongs to these lanes alone.
-        unsafe { finish_row(p, place, row, this, &mut columns) };
+        unsafe { finish_row::<T, W, E, LANES, VECS, CLUSTER>(p, place, row, this, &mut columns) };
         first += place.step;
     }
-    // SAFETY: all threads are here, and the partials' row of this block is its own.
-    unsafe {
-        write_partials::<E, LANES, VECS, BLOCK>(columns.dweight, p.partial_dweight, p.n_cols);
-        write_partials::<E, LANES, VECS, BLOCK>(columns.dbias, p.partial_dbias, p.n_cols);
-    }
+    columns
 }
 
 impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
@@ -191,6 +219,26 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
             slot: 0,
         }
     }
+
+    /// Writes the sums to rows of partials, where those are not null.
+    ///
+    /// # Safety
+    /// All threads of the block call it; the rows have `n_cols` columns, and no other block writes there.
+    #[inline(always)]
+    pub unsafe fn write<const LANES: u32, const BLOCK: u32>(
+        &self,
+        dweight: *mut f32,
+        dbias: *mut f32,
+        n_cols: u32,
+    ) where
+        f32: Packed<E>,
+    {
+        // SAFETY: the caller's.
+        unsafe {
+            write_partials::<E, LANES, VECS, BLOCK>(self.dweight, dweight, n_cols);
+            write_partials::<E, LANES, VECS, BLOCK>(self.dbias, dbias, n_cols);
+        }
+    }
 }
 
 /// All that comes after a row's x and dy are in registers.
@@ -198,7 +246,14 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
 /// # Safety
 /// As for `backward_rows`; all threads of the warp, or of the block if the row has it, are here.
 #[inline(always)]
-unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
+unsafe fn finish_row<
+    T,
+    W,
+    const E: usize,
+    const LANES: u32,
+    const VECS: usize,
+    const CLUSTER: u32,
+>(
     p: Backward<T, W>,
     place: Place<E, LANES>,
     row: u64,
@@ -236,7 +291,7 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     }
     // SAFETY: the caller's; dx is null for all threads or for none.
     let [g_sum, g_xhat_sum] =
-        unsafe { sum_over_row::<LANES, 2>([g_sum, g_xhat_sum], columns.slot) };
+        unsafe { sum_over_cluster::<CLUSTER, LANES, 2>([g_sum, g_xhat_sum], columns.slot) };
     columns.slot ^= 1;
     let (c1, c2) = (g_sum * p.inv_n, g_xhat_sum * p.inv_n);
     let dx = p.dx.wrapping_add((row * p.dx_stride) as usize);

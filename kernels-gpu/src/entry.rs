@@ -175,10 +175,15 @@ macro_rules! backward_tiles {
     )*};
 }
 
+#[cfg(not(cuda_arch = "90"))]
 kernels!(f32 f32 4, backward BACKWARD_TILES_F32: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 256 2, 512 2, 512 4);
+#[cfg(not(cuda_arch = "90"))]
 kernels!(f16 f16 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 4, 256 4);
+#[cfg(not(cuda_arch = "90"))]
 kernels!(f16 f32 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 4, 256 4);
+#[cfg(not(cuda_arch = "90"))]
 kernels!(bf16 bf16 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 4);
+#[cfg(not(cuda_arch = "90"))]
 kernels!(bf16 f32 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 4);
 
 /// The second kernel of the backward pass, for a dtype of dweight and dbias.
@@ -214,4 +219,5 @@ macro_rules! reduce {
     )*};
 }
 
+#[cfg(not(cuda_arch = "90"))]
 reduce!(f32 f16 bf16);

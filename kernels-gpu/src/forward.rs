@@ -154,28 +154,7 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     let valid = |k: usize| row_is_there && place.column(k) < p.n_cols;
     // SAFETY (here and below): `valid` says that the row and the column exist.
     if !p.residual.is_null() {
-        let residual = p.residual.wrapping_add((row * p.x_stride) as usize);
-        let sum = p.sum.wrapping_add((row * p.y_stride) as usize);
-        let mut other = [T::ZEROS; VECS];
-        for k in 0..VECS {
-            other[k] = unsafe {
-                T::load(
-                    residual.wrapping_add(place.column(k) as usize),
-                    valid(k),
-                    T::ZEROS,
-                )
-            };
-        }
-        for k in 0..VECS {
-            let (mut a, b) = (T::unpack(raw[k]), T::unpack(other[k]));
-            for i in 0..E {
-                a[i] += b[i];
-            }
-            // Rounded as it is stored: what the backward pass reads is what was normalised.
-            raw[k] = T::pack(a);
-            let at = sum.wrapping_add(place.column(k) as usize);
-            unsafe { T::store(at, raw[k], valid(k) && !p.sum.is_null()) };
-        }
+        raw = unsafe { add_residual(p, place, row, raw) };
     }
 
     let mut d = raw.map(T::unpack);
@@ -254,6 +233,43 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
         }
         unsafe { T::store(y.wrapping_add(at), T::pack(d[k]), valid(k)) };
     }
+}
+
+/// A row's vectors with the residual's added, rounded as they are stored in `sum`: what the backward pass reads
+/// is what was normalised.
+///
+/// # Safety
+/// As for `forward_rows`; the residual is there.
+#[inline(always)]
+pub unsafe fn add_residual<T, W, const E: usize, const LANES: u32, const VECS: usize>(
+    p: Forward<T, W>,
+    place: Place<E, LANES>,
+    row: u64,
+    mut raw: [T::Raw; VECS],
+) -> [T::Raw; VECS]
+where
+    T: Packed<E>,
+{
+    let valid = |k: usize| row < p.n_rows && place.column(k) < p.n_cols;
+    let residual = p.residual.wrapping_add((row * p.x_stride) as usize);
+    let sum = p.sum.wrapping_add((row * p.y_stride) as usize);
+    let mut other = [T::ZEROS; VECS];
+    for k in 0..VECS {
+        let at = residual.wrapping_add(place.column(k) as usize);
+        // SAFETY: the row and the column exist if valid.
+        other[k] = unsafe { T::load(at, valid(k), T::ZEROS) };
+    }
+    for k in 0..VECS {
+        let (mut a, b) = (T::unpack(raw[k]), T::unpack(other[k]));
+        for i in 0..E {
+            a[i] += b[i];
+        }
+        raw[k] = T::pack(a);
+        let at = sum.wrapping_add(place.column(k) as usize);
+        // SAFETY: as above; the column belongs to this lane alone.
+        unsafe { T::store(at, raw[k], valid(k) && !p.sum.is_null()) };
+    }
+    raw
 }
 
 /// 1 / sqrt(var + eps), from the mean square of the deviations and the mean deviation.

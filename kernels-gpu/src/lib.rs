@@ -4,10 +4,11 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | entry points | `entry` |
+//! | entry points | `entry`, `cluster_entry` |
 //! | the formula, with a row in registers | `forward`, `backward` |
 //! | forward, with a row in shared memory | `shared_row` |
 //! | backward, for long rows, in two kernels | `columns` |
+//! | both passes, with a long row over a cluster's blocks | `cluster` |
 //! | dweight and dbias over blocks | `partials` |
 //! | both passes for rows of any length | `any` |
 //! | both passes in f64 | `double` |
@@ -24,15 +25,24 @@
 )]
 // Loops over const-generic arrays, which must unroll, are written over indices.
 #![allow(clippy::needless_range_loop)]
+// An image has some of the kernels, and not what the others need.
+#![cfg_attr(target_arch = "nvptx64", allow(dead_code))]
 
 pub mod abi;
 mod access;
 mod any;
 mod backward;
+mod cluster;
 mod columns;
 mod convert;
+#[cfg(not(cuda_arch = "90"))]
 mod double;
+// The image for sm_90 has the kernels alone that the one for sm_80 has not.
+#[cfg_attr(cuda_arch = "90", allow(unused_imports, unused_macros))]
+#[macro_use]
 mod entry;
+#[cfg(any(cuda_arch = "90", not(target_arch = "nvptx64")))]
+mod cluster_entry;
 mod forward;
 mod partials;
 mod place;

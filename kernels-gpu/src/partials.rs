@@ -8,7 +8,16 @@ use crate::abi::{REDUCE_BLOCK, REDUCE_COLS};
 use crate::reduce::{sum, sum_over_row};
 use crate::vector::{Packed, load_f32, store_f32};
 
-/// Writes this block's row of partials: `[n_cols]` at row `block_idx_x` of `partials`, if that is not null.
+/// The block's (or cluster's) own row of partials, of rows of `n_cols`; null if there are none.
+#[inline(always)]
+pub fn row_of_partials(partials: *mut f32, row: u32, n_cols: u32) -> *mut f32 {
+    if partials.is_null() {
+        return partials;
+    }
+    partials.wrapping_add(row as usize * n_cols as usize)
+}
+
+/// Writes this block's row of partials, `[n_cols]` at `partials`, if that is not null.
 ///
 /// Blocks with several rows in work first add up their lanes that hold the same columns: groups within a
 /// warp by shuffles, then the warps through shared memory, first warp first.
@@ -31,7 +40,6 @@ pub unsafe fn write_partials<
     if partials.is_null() {
         return;
     }
-    let partials = partials.wrapping_add(thread::block_idx_x() as usize * n_cols as usize);
     let thread = thread::thread_idx_x();
     let lane = thread % LANES;
     if LANES == BLOCK {

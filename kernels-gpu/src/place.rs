@@ -47,6 +47,18 @@ impl<const E: usize, const LANES: u32> Place<E, LANES> {
         }
     }
 
+    /// For blocks of `LANES` threads that share a row with the other blocks of their cluster of `CLUSTER`.
+    #[inline(always)]
+    pub fn in_cluster<const CLUSTER: u32>() -> Self {
+        Self {
+            lane: thread::thread_idx_x(),
+            // The register with a cluster's index is a division by its size, which is not known there.
+            first: (thread::block_idx_x() / CLUSTER) as u64,
+            in_warp: 0,
+            step: (thread::grid_dim_x() / CLUSTER) as u64,
+        }
+    }
+
     /// The first column of the lane's vector `k`.
     #[inline(always)]
     pub fn column(self, k: usize) -> u32 {

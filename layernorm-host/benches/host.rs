@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     max_block: 1024,
     sm_count: 132,
     max_shared: 232_448,
+    compute_capability: (9, 0),
 };
 
 fn plans(criterion: &mut Criterion) {

@@ -4,6 +4,8 @@
 //! `plan CAPABILITY SM_COUNT MAX_SHARED_BYTES X_DTYPE WEIGHT_DTYPE N_ROWS N_COLS...`, for an H100:
 //! `cargo run --release --example plan -- 90 132 232448 bf16 bf16 32768 1024 4096`
 //!
+//! With `CLUSTERS=off` in the environment it plans as for a device without thread-block clusters, to compare.
+//!
 //! A line of JSON for each pass: how large a workspace it needs, and its launches in their order. A launch has
 //! the image that its entry point is in (90: `layernorm_sm_90.ptx`), grid, block, cluster, dynamic shared
 //! memory, and the parameters in the kernel's order: of each its name, and either a type and a value, or the
@@ -40,6 +42,10 @@ fn main() -> Result<(), Failure> {
         max_block: 1024,
         sm_count: sm_count.parse()?,
         max_shared: max_shared.parse()?,
+        compute_capability: match std::env::var("CLUSTERS").as_deref() {
+            Ok("off") => (8, 0),
+            _ => (capability / 10, capability % 10),
+        },
     };
     for n_cols in n_cols {
         let (n_rows, n_cols) = (n_rows.parse()?, n_cols.parse()?);

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use kernels_gpu::abi::{
-    BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32, FORWARD_NARROW_TILES,
-    FORWARD_TILES, RowTile,
+    BACKWARD_CLUSTERS_F32, BACKWARD_CLUSTERS_HALF, BACKWARD_TILES_BF16, BACKWARD_TILES_F16,
+    BACKWARD_TILES_F32, ClusterTile, FORWARD_CLUSTERS_F32, FORWARD_CLUSTERS_HALF,
+    FORWARD_NARROW_TILES, FORWARD_TILES, RowTile,
 };
 
 use crate::DType;
@@ -63,6 +64,17 @@ impl Pass {
         }
     }
 
+    /// The pass's `cluster` variants for x of this dtype, shortest row first.
+    pub fn cluster_tiles(self, x: DType) -> &'static [ClusterTile] {
+        match (self, x) {
+            (_, DType::F64) => &[],
+            (Pass::Forward, DType::F32) => FORWARD_CLUSTERS_F32,
+            (Pass::Forward, _) => FORWARD_CLUSTERS_HALF,
+            (Pass::Backward, DType::F32) => BACKWARD_CLUSTERS_F32,
+            (Pass::Backward, _) => BACKWARD_CLUSTERS_HALF,
+        }
+    }
+
     /// The pass's `narrow` variants, shortest row first.
     pub fn narrow_tiles(self) -> &'static [RowTile] {
         match self {
@@ -84,7 +96,8 @@ impl Pass {
             lanes: tile.lanes,
             vecs: tile.vecs,
         });
-        let mut variants: Vec<Variant> = rows.chain(narrow).collect();
+        let clusters = self.cluster_tiles(x).iter().map(Variant::of_cluster);
+        let mut variants: Vec<Variant> = rows.chain(narrow).chain(clusters).collect();
         match self {
             Pass::Forward => variants.extend([2, 1].map(|stages| Variant::Shared { stages })),
             Pass::Backward => {
@@ -115,6 +128,16 @@ pub enum Variant {
         /// Elements a thread holds.
         vecs: u32,
     },
+    /// In registers of the blocks of a cluster, `vecs` vectors of 16 bytes in each of `lanes` threads of each of
+    /// `blocks` blocks. For devices from sm_90 on.
+    Cluster {
+        /// Blocks of a cluster.
+        blocks: u32,
+        /// Threads of a block.
+        lanes: u32,
+        /// Vectors a thread holds.
+        vecs: u32,
+    },
     /// In shared memory, with room for `stages` rows.
     Shared {
         /// 2: the next row is on its way while one is computed. 1: it is not.
@@ -134,8 +157,19 @@ pub enum Variant {
     Any,
 }
 
+impl Variant {
+    /// The variant of a tile.
+    pub(crate) fn of_cluster(cluster: &ClusterTile) -> Variant {
+        Variant::Cluster {
+            blocks: cluster.blocks,
+            lanes: cluster.tile.lanes,
+            vecs: cluster.tile.vecs,
+        }
+    }
+}
+
 impl Entry {
-    /// Every entry point that an image holds.
+    /// Every entry point that the images hold; [`Variant::Cluster`]'s are in the one for sm_90 alone.
     pub fn all() -> Vec<Entry> {
         let mut entries = Vec::new();
         for pass in [Pass::Forward, Pass::Backward] {
@@ -152,6 +186,11 @@ impl Entry {
         }
         entries.extend(DType::ALL.map(|weight| Entry::Reduce { weight }));
         entries
+    }
+
+    /// Whether devices of this compute capability run it.
+    pub fn runs_on(&self, (major, _): (u32, u32)) -> bool {
+        major >= 9 || !matches!(self.variant(), Some(Variant::Cluster { .. }))
     }
 
     /// How a row lies over threads; `None` for the sum over the partials.
@@ -188,6 +227,11 @@ impl fmt::Display for Variant {
         match self {
             Variant::Rows { lanes, vecs } => write!(f, "rows_{lanes}x{vecs}"),
             Variant::Narrow { lanes, vecs } => write!(f, "narrow_{lanes}x{vecs}"),
+            Variant::Cluster {
+                blocks,
+                lanes,
+                vecs,
+            } => write!(f, "cluster_{blocks}x{lanes}x{vecs}"),
             Variant::Shared { stages } => write!(f, "shared_{stages}"),
             Variant::Sums { narrow: false } => f.write_str("sums"),
             Variant::Sums { narrow: true } => f.write_str("sums_narrow"),

@@ -9,7 +9,8 @@ pub struct Image {
     pub ptx: &'static str,
 }
 
-/// Every image, oldest target first.
+/// Every image, oldest target first. The last has only what the ones before have not: a device takes each kernel
+/// from the newest image that it can run and that has the kernel ([`Image::with_kernel`]).
 pub const IMAGES: &[Image] = &[
     Image {
         target: 75,
@@ -18,6 +19,10 @@ pub const IMAGES: &[Image] = &[
     Image {
         target: 80,
         ptx: include_str!("../ptx/layernorm_sm_80.ptx"),
+    },
+    Image {
+        target: 90,
+        ptx: include_str!("../ptx/layernorm_sm_90.ptx"),
     },
 ];
 
@@ -28,11 +33,32 @@ impl Image {
     /// use layernorm_host::Image;
     ///
     /// assert_eq!(Image::best((8, 6)).map(|image| image.target), Some(80));
+    /// assert_eq!(Image::best((10, 0)).map(|image| image.target), Some(90));
     /// assert_eq!(Image::best((7, 0)).map(|image| image.target), None);
     /// ```
     pub fn best((major, minor): (u32, u32)) -> Option<&'static Image> {
         let device = major * 10 + minor;
         IMAGES.iter().rev().find(|image| image.target <= device)
+    }
+
+    /// The newest image that runs on a device of this compute capability and has this entry point.
+    ///
+    /// ```
+    /// use layernorm_host::Image;
+    ///
+    /// let target = |entry| Image::with_kernel(entry, (9, 0)).map(|image| image.target);
+    /// assert_eq!(target("layernorm_reduce_f32"), Some(80));
+    /// assert_eq!(target("layernorm_forward_f32_f32_cluster_2x512x4"), Some(90));
+    /// ```
+    pub fn with_kernel(entry: &str, (major, minor): (u32, u32)) -> Option<&'static Image> {
+        let device = major * 10 + minor;
+        let mut images = IMAGES.iter().rev();
+        images.find(|image| image.target <= device && image.has(entry))
+    }
+
+    /// Whether the image has an entry point of that name.
+    fn has(&self, entry: &str) -> bool {
+        self.ptx.contains(&format!(".visible .entry {entry}("))
     }
 
     /// A module of one kernel alone: what the image declares, then that entry point. Compiling the
@@ -59,7 +85,7 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Entry;
+    use crate::{Entry, Variant};
 
     #[test]
     fn every_image_has_its_target_and_every_entry() {
@@ -68,9 +94,11 @@ mod tests {
             let target = format!(".target sm_{}", image.target);
             assert!(image.ptx.contains(&target), "{target}");
             for entry in Entry::all() {
-                let declared = format!(".entry {entry}(");
-                assert!(
-                    image.ptx.contains(&declared),
+                let is_clusters = matches!(entry.variant(), Some(Variant::Cluster { .. }));
+                let has = image.has(&entry.to_string());
+                assert_eq!(
+                    has,
+                    is_clusters == (image.target >= 90),
                     "sm_{}: {entry}",
                     image.target
                 );

@@ -4,7 +4,8 @@
 //! | row | kernel |
 //! |---|---|
 //! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first tile of `kernels_gpu::abi` that it fits |
-//! | as above, forward, longer than any tile, and the row fits shared memory twice, or once | `shared_2`, `shared_1` |
+//! | as above, longer than any tile, on a device from sm_90 on, and the row fits a cluster | `cluster`: the first that it fits |
+//! | as above without clusters, forward, and the row fits shared memory twice, or once | `shared_2`, `shared_1` |
 //! | not so aligned, forward, and the row fits a narrow tile | `narrow`: the first that it fits |
 //! | none of these, backward, and longer than 4096 columns | `sums`, then `columns`; not so aligned: `sums_narrow`, `columns_narrow` |
 //! | any other, and every row in f64 | `any` |
@@ -13,8 +14,8 @@
 //! to above 2^31 blocks, which only rows of a few columns can reach.)
 
 use kernels_gpu::abi::{
-    ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS, RowTile,
-    SHARED_BLOCK, STATIC_SHARED_BYTES, SUMS_BLOCK, VECTOR_BYTES, columns_vecs,
+    ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ClusterTile, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS,
+    RowTile, SHARED_BLOCK, STATIC_SHARED_BYTES, SUMS_BLOCK, VECTOR_BYTES, columns_vecs,
 };
 
 use crate::{DType, Entry, Error, Pass, Problem, Result, Variant};
@@ -49,6 +50,8 @@ pub struct Limits {
     pub sm_count: u32,
     /// Shared memory that a block may ask for, in bytes.
     pub max_shared: u32,
+    /// Major and minor compute capability: from (9, 0) on a device has clusters.
+    pub compute_capability: (u32, u32),
 }
 
 /// One kernel launch. Blocks have one dimension.
@@ -77,7 +80,7 @@ pub struct BackwardPlan {
     /// The sum over the partials, which also writes the zero gradients of no rows.
     pub reduce: Launch,
     /// Rows of each of the two arrays of partials: the grid of `rows`, or for a `columns` kernel its second
-    /// dimension.
+    /// dimension, or for a `cluster` kernel its clusters.
     pub n_partials: u32,
 }
 
@@ -138,7 +141,7 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
     };
     let n_partials = rows.map_or(0, |launch| match kernel.column_parts {
         Some(_) => launch.grid_y,
-        None => launch.grid,
+        None => launch.grid / kernel.cluster,
     });
     Ok(BackwardPlan {
         sums: kernel.sums(problem, limits)?,
@@ -200,11 +203,13 @@ struct RowsKernel {
     entry: Entry,
     block: u32,
     rows_per_block: u32,
-    /// Blocks that a multiprocessor is to hold; `None`: there is a block for every row.
+    /// Blocks that a multiprocessor is to hold, or rounds of clusters; `None`: there is a block for every row.
     blocks_per_sm: Option<u32>,
     shared_bytes: u32,
     /// Parts that a `columns` kernel divides the columns into; `None` for the others.
     column_parts: Option<u32>,
+    /// Blocks of a cluster, which has a row; 1 without clusters.
+    cluster: u32,
 }
 
 impl RowsKernel {
@@ -229,6 +234,7 @@ impl RowsKernel {
             blocks_per_sm: (tile.stages > 0).then_some(tile.blocks_per_sm),
             shared_bytes: rings * tile.ring_bytes(),
             column_parts: None,
+            cluster: 1,
         };
         if aligned && is_aligned(&[row_bytes]) {
             let vectors = row_bytes / u64::from(VECTOR_BYTES);
@@ -236,6 +242,15 @@ impl RowsKernel {
             if let Some(tile) = tiles.iter().find(|tile| fits(tile, vectors)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
                 return tiled(tile, Variant::Rows { lanes, vecs });
+            }
+            let in_cluster = |cluster: &&ClusterTile| {
+                vectors <= u64::from(cluster.max_vectors())
+                    && u64::from(rings * cluster.tile.ring_bytes()) <= room
+            };
+            if limits.compute_capability >= (9, 0)
+                && let Some(cluster) = pass.cluster_tiles(problem.dtype()).iter().find(in_cluster)
+            {
+                return Self::in_clusters(pass, problem, cluster);
             }
             let stages = [2, 1].into_iter().find(|stages| stages * row_bytes <= room);
             if let (Pass::Forward, Some(stages)) = (pass, stages) {
@@ -249,6 +264,7 @@ impl RowsKernel {
                     blocks_per_sm: Some(1),
                     shared_bytes: (stages * row_bytes) as u32,
                     column_parts: None,
+                    cluster: 1,
                 };
             }
         } else {
@@ -266,6 +282,23 @@ impl RowsKernel {
         Self::any(pass, problem)
     }
 
+    /// A kernel whose rows are the clusters'.
+    fn in_clusters(pass: Pass, problem: &Problem, cluster: &ClusterTile) -> Self {
+        let rings = match pass {
+            Pass::Forward => 1,
+            Pass::Backward => 2,
+        };
+        RowsKernel {
+            entry: entry(pass, problem, Variant::of_cluster(cluster)),
+            block: cluster.tile.block,
+            rows_per_block: 1,
+            blocks_per_sm: Some(cluster.rounds),
+            shared_bytes: rings * cluster.tile.ring_bytes(),
+            column_parts: None,
+            cluster: cluster.blocks,
+        }
+    }
+
     /// The kernel that takes any row, and any number of them.
     fn any(pass: Pass, problem: &Problem) -> Self {
         RowsKernel {
@@ -278,6 +311,7 @@ impl RowsKernel {
             },
             shared_bytes: 0,
             column_parts: None,
+            cluster: 1,
         }
     }
 
@@ -295,6 +329,7 @@ impl RowsKernel {
             blocks_per_sm: Some(COLUMNS_BLOCKS_PER_SM),
             shared_bytes: 0,
             column_parts: Some(problem.n_cols_u32().div_ceil(part)),
+            cluster: 1,
         }
     }
 
@@ -330,8 +365,13 @@ impl RowsKernel {
         (problem.n_rows() as u64).div_ceil(u64::from(self.rows_per_block))
     }
 
-    /// Blocks that the kernel is to be launched with at most.
+    /// Blocks that the kernel is to be launched with at most; of a `cluster` kernel, clusters.
     fn max_resident(&self, limits: &Limits) -> u32 {
+        if self.cluster > 1 {
+            let at_a_time = clusters_at_a_time(limits.sm_count, self.cluster);
+            let clusters = at_a_time.saturating_mul(self.blocks_per_sm.unwrap_or(1));
+            return clusters.min(limits.max_grid / self.cluster).max(1);
+        }
         self.blocks_per_sm.map_or(limits.max_grid, |blocks| {
             limits
                 .sm_count
@@ -359,7 +399,7 @@ impl RowsKernel {
         let blocks = blocks.min(cap);
         let (grid, grid_y) = match self.column_parts {
             Some(parts) => (parts, blocks),
-            None => (blocks, 1),
+            None => (blocks.saturating_mul(self.cluster), 1),
         };
         let launch = Launch {
             entry: self.entry,
@@ -369,6 +409,18 @@ impl RowsKernel {
             shared_bytes: self.shared_bytes,
         };
         check(launch, limits).map(Some)
+    }
+}
+
+/// Clusters that a device can be expected to hold at a time, one block to a multiprocessor.
+///
+/// A cluster's blocks are on one group of multiprocessors. Those come in pairs, and a group has 16 or 18 of them
+/// on an H100: so any pair takes a cluster of two, and larger ones leave two of 18 idle.
+pub fn clusters_at_a_time(sm_count: u32, blocks: u32) -> u32 {
+    const GROUP: u32 = 16;
+    match blocks {
+        ..=2 => sm_count / blocks,
+        _ => sm_count / GROUP * (GROUP / blocks),
     }
 }
 

@@ -273,6 +273,7 @@ mod tests {
         max_block: 1024,
         sm_count: 4,
         max_shared: 96 << 10,
+        compute_capability: (8, 6),
     };
 
     fn problem(n_rows: usize) -> Problem {

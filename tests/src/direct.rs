@@ -6,14 +6,13 @@ use std::slice;
 
 use half::{bf16, f16};
 use layernorm_host::plan::{self, Launch, Limits};
-use layernorm_host::{BackwardPointers, DType, ForwardPointers, Image, Problem};
+use layernorm_host::{BackwardPointers, DType, ForwardPointers, Image, Problem, Variant};
 use software_gpu::{Checks, Counters, Gpu, LaunchConfig, Model, Module, Settings};
 
-/// A device, the image that it gets, and the limits that plans for it are made with.
+/// A device, and the limits that plans for it are made with.
 pub struct Direct {
     pub gpu: Gpu,
     pub limits: Limits,
-    image: &'static Image,
 }
 
 /// A launch that was done.
@@ -29,6 +28,14 @@ impl Done {
             .entry
             .variant()
             .map_or("reduce".to_owned(), |variant| variant.to_string())
+    }
+
+    /// Blocks that share a row, and a row of partials: those of a cluster.
+    pub fn blocks_of_a_row(&self) -> u32 {
+        match self.launch.entry.variant() {
+            Some(Variant::Cluster { blocks, .. }) => blocks,
+            _ => 1,
+        }
     }
 
     /// Bytes that were asked for, as whole sectors, each warp's request by itself.
@@ -65,8 +72,8 @@ impl Direct {
             max_block: model.max_threads_per_block,
             sm_count,
             max_shared: model.max_shared_per_block_optin,
+            compute_capability: model.compute_capability,
         };
-        let image = Image::best(model.compute_capability).expect("an image for the model");
         let mut settings = Settings::default();
         if !all_there {
             // What is known of each byte would be all there, and more than the bytes themselves.
@@ -78,7 +85,6 @@ impl Direct {
         Direct {
             gpu: Gpu::with_settings(model, settings),
             limits,
-            image,
         }
     }
 
@@ -195,7 +201,9 @@ impl Direct {
 
     fn launch(&self, launch: Launch, parameters: &[*const c_void]) -> Done {
         let name = launch.entry.to_string();
-        let ptx = self.image.kernel(&name).expect("the image has the kernel");
+        let image = Image::with_kernel(&name, self.limits.compute_capability);
+        let image = image.expect("an image has the kernel");
+        let ptx = image.kernel(&name).expect("the image has the kernel");
         let module = Module::load(ptx.as_bytes(), &self.gpu).expect("the image loads");
         let kernel = module.kernel(&name).expect("the kernel that was cut out");
         let mut bytes = vec![0; kernel.param_bytes() as usize];

@@ -15,7 +15,7 @@ pub struct Image {
     pub assembled_for: &'static [&'static str],
 }
 
-/// Oldest first. The host takes the last that the device can run.
+/// Oldest first. The host takes a kernel from the last that has it of those that the device can run.
 pub const IMAGES: &[Image] = &[
     Image {
         arch: NvvmArch::Compute75,
@@ -27,6 +27,13 @@ pub const IMAGES: &[Image] = &[
         // 7.4: `ld.global.nc.L1::no_allocate`.
         ptx_version: PtxVersion::new(7, 4),
         assembled_for: &["sm_80", "sm_86", "sm_90", "sm_100", "sm_120"],
+    },
+    // Only what needs it: the host takes all other kernels from the image before.
+    Image {
+        arch: NvvmArch::Compute90,
+        // 7.8: clusters.
+        ptx_version: PtxVersion::new(7, 8),
+        assembled_for: &["sm_90", "sm_100", "sm_120"],
     },
 ];
 

@@ -1,5 +1,7 @@
 //! Every choice of a plan, for devices that are plain numbers.
 
+use kernels_gpu::abi::cluster_share;
+
 use super::*;
 
 const H200: Limits = Limits {
@@ -7,6 +9,15 @@ const H200: Limits = Limits {
     max_block: 1024,
     sm_count: 132,
     max_shared: 227 << 10,
+    compute_capability: (9, 0),
+};
+
+/// Without clusters.
+const A100: Limits = Limits {
+    sm_count: 108,
+    max_shared: 163 << 10,
+    compute_capability: (8, 0),
+    ..H200
 };
 
 fn problem(n_rows: usize, n_cols: usize, dtype: DType) -> Problem {
@@ -64,14 +75,82 @@ fn a_row_goes_to_the_first_tile_it_fits() {
 fn a_row_longer_than_the_tiles_goes_to_shared_memory_while_it_fits() {
     let chosen = |n_cols, dtype| {
         let problem = problem(5, n_cols, dtype);
-        let kernel = RowsKernel::choose(Pass::Forward, &problem, true, &H200);
-        assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= H200.max_shared);
+        let kernel = RowsKernel::choose(Pass::Forward, &problem, true, &A100);
+        assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= A100.max_shared);
         kernel.entry.variant().unwrap()
     };
     assert_eq!(chosen(32_768, DType::BF16), Variant::Shared { stages: 2 });
     assert_eq!(chosen(65_536, DType::BF16), Variant::Shared { stages: 1 });
     assert_eq!(chosen(32_768, DType::F32), Variant::Shared { stages: 1 });
     assert_eq!(chosen(131_072, DType::BF16), Variant::Any);
+}
+
+#[test]
+fn with_clusters_a_row_longer_than_the_tiles_goes_to_the_first_that_it_fits() {
+    for (pass, dtype) in passes_and_dtypes() {
+        let longest = pass
+            .tiles(dtype)
+            .last()
+            .map_or(0, |tile| tile.max_vectors());
+        let mut shorter = longest;
+        for cluster in pass.cluster_tiles(dtype) {
+            for vectors in [shorter + 1, cluster.max_vectors()] {
+                let n_cols = vectors as usize * VECTOR_BYTES as usize / dtype.size();
+                let problem = problem(5, n_cols, dtype);
+                let kernel = RowsKernel::choose(pass, &problem, true, &H200);
+                assert_eq!(
+                    kernel.entry.variant(),
+                    Some(Variant::of_cluster(cluster)),
+                    "{n_cols}"
+                );
+                assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= H200.max_shared);
+                let launch = kernel.launch(&problem, u32::MAX, &H200).unwrap().unwrap();
+                assert_eq!(launch.grid, 5 * cluster.blocks);
+                for limits in [
+                    A100,
+                    Limits {
+                        max_shared: 99 << 10,
+                        ..H200
+                    },
+                ] {
+                    let kernel = RowsKernel::choose(pass, &problem, true, &limits);
+                    assert!(kernel.cluster == 1, "no clusters, or no room for one");
+                }
+                let share = cluster_share(vectors, cluster.blocks);
+                assert!(share <= cluster.tile.max_vectors());
+                assert!(
+                    share * (cluster.blocks - 1) < vectors,
+                    "each block has some"
+                );
+            }
+            shorter = cluster.max_vectors();
+        }
+        let n_cols = (shorter as usize + 1) * VECTOR_BYTES as usize / dtype.size();
+        let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &H200);
+        assert!(kernel.cluster == 1);
+    }
+}
+
+#[test]
+fn clusters_have_a_row_of_partials_each_and_few_of_them() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for n_cols in [8200, 16_384, 32_768, 65_536] {
+            let problem = problem(4096, n_cols, dtype);
+            let plan = backward(&problem, &backward_args(&problem), &H200).unwrap();
+            let rows = plan.rows.unwrap();
+            let Some(Variant::Cluster { blocks, .. }) = rows.entry.variant() else {
+                panic!("{dtype} {n_cols}: {:?}", rows.entry);
+            };
+            assert_eq!((plan.sums, rows.grid), (None, plan.n_partials * blocks));
+            // Written and read again: at most 5 % of x, dy and dx.
+            let partials = 2 * plan.n_partials as usize * partial_row_bytes(&problem);
+            let least = 3 * 4096 * n_cols * dtype.size();
+            assert!(partials * 20 <= least, "{dtype} {n_cols}");
+        }
+    }
+    assert_eq!(clusters_at_a_time(132, 2), 66);
+    assert_eq!(clusters_at_a_time(132, 4), 32);
+    assert_eq!(clusters_at_a_time(132, 8), 16);
 }
 
 #[test]
@@ -157,7 +236,7 @@ fn whatever_is_not_a_multiple_of_16_bytes_goes_element_by_element() {
 
 #[test]
 fn the_kernel_does_not_depend_on_the_number_of_rows() {
-    for n_cols in [1, 31, 384, 1000, 4096, 100_000] {
+    for n_cols in [1, 31, 384, 1000, 4096, 16_384, 65_536, 100_000] {
         let few = problem(1, n_cols, DType::BF16);
         let many = problem(1_000_000, n_cols, DType::BF16);
         assert_eq!(
@@ -222,14 +301,14 @@ fn partials_fit_the_workspace() {
 fn long_rows_go_by_columns_backward_in_one_round_of_blocks() {
     for (n_cols, narrow) in [(16_384, false), (65_536, false), (9_001, true)] {
         let problem = problem(4096, n_cols, DType::BF16);
-        let plan = backward(&problem, &backward_args(&problem), &H200).unwrap();
+        let plan = backward(&problem, &backward_args(&problem), &A100).unwrap();
         let (sums, columns) = (plan.sums.unwrap(), plan.rows.unwrap());
         assert_eq!(sums.entry.variant(), Some(Variant::Sums { narrow }));
         assert_eq!(columns.entry.variant(), Some(Variant::Columns { narrow }));
         assert_eq!(plan.n_partials, columns.grid_y);
-        assert!(columns.grid * columns.grid_y <= H200.sm_count * COLUMNS_BLOCKS_PER_SM);
-        assert_eq!(row_sums_bytes(&problem, &H200), 4096 * 8);
+        assert!(columns.grid * columns.grid_y <= A100.sm_count * COLUMNS_BLOCKS_PER_SM);
+        assert_eq!(row_sums_bytes(&problem, &A100), 4096 * 8);
     }
     let short = problem(4096, 4096, DType::BF16);
-    assert_eq!(row_sums_bytes(&short, &H200), 0);
+    assert_eq!(row_sums_bytes(&short, &A100), 0);
 }

@@ -175,6 +175,7 @@ fn problems(_: &Device) -> Verdict {
         max_block: value,
         sm_count: value,
         max_shared: value,
+        compute_capability: (value, value),
     });
     for n_rows in SIZES {
         for n_cols in [0, 1, 8, 4096, i32::MAX as usize, 1 << 31, usize::MAX] {

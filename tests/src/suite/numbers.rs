@@ -14,6 +14,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("every_tile_and_one_vector_more", every_tile),
     ("every_narrow_tile_and_one_column_more", every_narrow_tile),
     ("rows_longer_than_any_tile", long_rows),
+    ("long_rows_otherwise", long_rows_otherwise),
     ("more_rows_than_the_grid_has_places", many_rows),
     ("without_weight_or_bias", without_parameters),
     ("large_mean", large_mean),
@@ -65,11 +66,49 @@ fn every_narrow_tile(device: &Device) -> Verdict {
     Ok(())
 }
 
-/// Forward in shared memory, backward by columns, both aligned and not, with rows left over in a block's turn.
+/// Over clusters, or forward in shared memory and backward by columns; aligned and not, with rows left over in a
+/// block's turn.
 fn long_rows(device: &Device) -> Verdict {
     for (dtype, parameter_dtype) in dtypes() {
         for (n_rows, n_cols) in [(67, 8200), (3, 16_392), (2, 65_536), (67, 4097), (3, 9001)] {
             check::case(&Case::new(n_rows, n_cols, dtype, parameter_dtype), device)?;
+        }
+    }
+    // Every size of cluster full, and more rows than there are clusters.
+    for dtype in [DType::F32, DType::BF16] {
+        let shapes = [
+            (5, 16_384),
+            (137, 16_400),
+            (70, 32_768),
+            (2, 40_008),
+            (2, 131_072),
+            (1, 262_144),
+        ];
+        for (n_rows, n_cols) in shapes {
+            check::case(&Case::new(n_rows, n_cols, dtype, DType::F32), device)?;
+        }
+    }
+    Ok(())
+}
+
+/// The features of the short rows' kernels, in those of long rows: no parameters, and a large mean, which each
+/// block of a cluster has a part of.
+fn long_rows_otherwise(device: &Device) -> Verdict {
+    for n_cols in [8200, 16_400, 33_000] {
+        for mean in [1e3, -1e4] {
+            let case = Case {
+                mean,
+                ..Case::new(3, n_cols, DType::F32, DType::F32)
+            };
+            check::case(&case, device)?;
+        }
+        for (weight, bias) in [(true, false), (false, true), (false, false)] {
+            let case = Case {
+                weight,
+                bias,
+                ..Case::new(3, n_cols, DType::F16, DType::F32)
+            };
+            check::case(&case, device)?;
         }
     }
     Ok(())

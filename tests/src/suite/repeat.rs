@@ -14,7 +14,7 @@ pub const TESTS: &[(&str, Test)] = &[
 
 fn same_bits(device: &Device) -> Verdict {
     for (dtype, parameter_dtype) in dtypes() {
-        for n_cols in [33, 384, 4096] {
+        for n_cols in [33, 384, 4096, 16_400] {
             let case = Case::new(37, n_cols, dtype, parameter_dtype);
             let inputs = case.generate();
             let bits = |results: &Results| {
@@ -38,7 +38,7 @@ fn same_bits(device: &Device) -> Verdict {
 /// Batch invariance: y, mean, rstd and dx of a row do not depend on what comes with it.
 fn rows_alone(device: &Device) -> Verdict {
     for (dtype, parameter_dtype) in dtypes() {
-        for n_cols in [33, 384, 4096] {
+        for n_cols in [33, 384, 4096, 16_400] {
             let case = Case::new(37, n_cols, dtype, parameter_dtype);
             let inputs = case.generate();
             let together = check::run(&case, &inputs, device).map_err(text)?;

@@ -1,10 +1,11 @@
 //! `cargo xtask sass`: the machine code that ptxas makes of every image, for every device that the image is for,
-//! counted into docs/sass/. `--check` says where the committed tables are not of the committed PTX. Both fail
+//! counted into docs/sass/, a table a device. `--check` says where the committed tables are not of the committed PTX. Both fail
 //! where a kernel spills, or has what no kernel may have.
 
 mod count;
 mod table;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,6 +34,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let scratch = Scratch::new()?;
     let mut failures = Vec::new();
     let mut written = Vec::new();
+    // By device: the kernels of all images that it takes any from.
+    let mut tables: BTreeMap<&str, Vec<Kernel>> = BTreeMap::new();
     for image in IMAGES {
         let path = images::folder(&root).join(image.file_name());
         let assembled = ptxas::assemble_for_all(&ptxas, &path, image, Some(&scratch.0))?;
@@ -45,17 +48,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let device = assembled.device;
             let kernels = kernels(assembled, &listing).with_context(|| device.to_owned())?;
             failures.extend(kernels.iter().flat_map(|kernel| kernel.complaints(device)));
-            let file = folder.join(format!("{device}.txt"));
-            let text = table::text(device, &assembler, &kernels);
-            let committed = fs::read_to_string(&file).unwrap_or_default();
-            // Whatever git made of the line ends.
-            let committed = committed.replace('\r', "");
-            if arguments.check && committed != text {
-                failures.push(explain(device, &committed, &text, &assembler));
-            } else if committed != text {
-                fs::write(&file, text)?;
-                written.push(device);
-            }
+            tables.entry(device).or_default().extend(kernels);
+        }
+    }
+    for (device, mut kernels) in tables {
+        kernels.sort_by(|a, b| a.name.cmp(&b.name));
+        let file = folder.join(format!("{device}.txt"));
+        let text = table::text(device, &assembler, &kernels);
+        let committed = fs::read_to_string(&file).unwrap_or_default();
+        // Whatever git made of the line ends.
+        let committed = committed.replace('\r', "");
+        if arguments.check && committed != text {
+            failures.push(explain(device, &committed, &text, &assembler));
+        } else if committed != text {
+            fs::write(&file, text)?;
+            written.push(device);
         }
     }
     if !failures.is_empty() {
@@ -88,7 +95,7 @@ fn explain(device: &str, committed: &str, made: &str, assembler: &str) -> String
 /// What ptxas said and what the code holds, in the order of the names.
 fn kernels(assembled: &Assembled, listing: &str) -> Result<Vec<Kernel>> {
     let mut counts = count::parse(listing)?;
-    let mut kernels = assembled
+    let kernels = assembled
         .kernels
         .iter()
         .map(|kernel| {
@@ -104,7 +111,6 @@ fn kernels(assembled: &Assembled, listing: &str) -> Result<Vec<Kernel>> {
     if let Some(name) = counts.keys().next() {
         bail!("code of {name}, which ptxas does not tell of");
     }
-    kernels.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(kernels)
 }
 

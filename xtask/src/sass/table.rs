@@ -72,7 +72,9 @@ impl Kernel {
         // Exact f64 division and square root have a routine for hard operands; f64 rows call it once each.
         let may_call = self.name.contains("_f64");
         // Their rows start and end at multiples of 16 bytes.
-        let is_aligned = self.name.contains("_rows_") || self.name.contains("_shared_");
+        let is_aligned = ["_rows_", "_shared_", "_cluster_"]
+            .iter()
+            .any(|variant| self.name.contains(variant));
         [
             (counts.local, "accesses to local memory"),
             (counts.traps, "traps, of a bounds check or an overflow"),

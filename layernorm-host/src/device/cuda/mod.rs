@@ -195,6 +195,7 @@ impl Shared {
                 sm_count: attribute(DeviceAttribute::MultiprocessorCount)?,
                 max_shared: shared_memory_per_block(device)
                     .map_err(failed("asking for the limits"))?,
+                compute_capability,
             },
             l2_cache_bytes: attribute(DeviceAttribute::L2CacheSize)?,
             context: Context::retain(device, &name)?,

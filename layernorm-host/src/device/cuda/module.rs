@@ -17,7 +17,9 @@ use crate::{Entry, Error, IMAGES, Image, Result};
 /// The kernels of one device.
 pub struct Kernels {
     device_name: String,
+    /// The newest that the device runs.
     image: &'static Image,
+    compute_capability: (u32, u32),
     /// Held while a kernel is loaded, so that it is loaded once.
     loading: Mutex<()>,
     functions: RwLock<HashMap<Entry, Function>>,
@@ -51,6 +53,7 @@ impl Kernels {
         Ok(Kernels {
             device_name: name.to_owned(),
             image,
+            compute_capability,
             loading: Mutex::new(()),
             functions: RwLock::new(HashMap::new()),
         })
@@ -64,6 +67,7 @@ impl Kernels {
     pub fn load(&self, context: &Context) -> Result<()> {
         Entry::all()
             .into_iter()
+            .filter(|entry| entry.runs_on(self.compute_capability))
             .try_for_each(|entry| self.function(entry, context).map(|_| ()))
     }
 
@@ -94,15 +98,16 @@ impl Kernels {
     }
 
     fn load_function(&self, entry: Entry, context: &Context) -> Result<Function> {
-        span!("load", kernel = %entry, image = self.image.target);
         let name = entry.to_string();
-        let ptx = self.image.kernel(&name).ok_or(Error::NoKernel {
-            entry,
-            target: self.image.target,
-        })?;
+        let image = Image::with_kernel(&name, self.compute_capability).unwrap_or(self.image);
+        let target = image.target;
+        span!("load", kernel = %entry, image = target);
+        let ptx = image
+            .kernel(&name)
+            .ok_or(Error::NoKernel { entry, target })?;
         let module = load(&ptx).map_err(|(error, log)| Error::Jit {
             device: self.device_name.clone(),
-            target: self.image.target,
+            target,
             cause: context::code(error),
             log,
         })?;

@@ -4,6 +4,7 @@
 //! | marker, inside an entry point | what it becomes |
 //! |---|---|
 //! | `//cuda_std launch_bounds MAX MIN` | `.maxntid MAX, 1, 1` and, unless MIN is 0, `.minnctapersm MIN` before the `{` |
+//! | `//cuda_std cluster BLOCKS` | `.explicitcluster` and `.reqnctapercluster BLOCKS, 1, 1` there |
 //! | `//cuda_std shared NAME BYTES ALIGN` | `.shared .align ALIGN .b8 NAME[BYTES];` before the first entry point |
 //! | `//cuda_std dynamic_shared NAME` | `.extern .shared .align 16 .b8 NAME[];` there |
 
@@ -42,6 +43,8 @@ enum Shared {
 struct Markers {
     /// By the number of the line that begins the entry point.
     bounds: BTreeMap<usize, LaunchBounds>,
+    /// Blocks of a cluster, likewise.
+    clusters: BTreeMap<usize, u32>,
     /// By name, so that the order is the same in every build.
     shared: BTreeMap<String, Shared>,
     /// Numbers of the lines that go.
@@ -54,7 +57,7 @@ pub fn finish_ptx(ptx: &str) -> Result<String, MarkerError> {
     let markers = Markers::read(&lines)?;
     let mut out = String::with_capacity(ptx.len());
     let mut declared = false;
-    let mut bounds = None;
+    let (mut bounds, mut cluster) = (None, None);
     for (number, line) in lines.iter().enumerate() {
         if markers.lines.contains(&number) {
             continue;
@@ -65,6 +68,7 @@ pub fn finish_ptx(ptx: &str) -> Result<String, MarkerError> {
         }
         if entry_name(line).is_some() {
             bounds = markers.bounds.get(&number);
+            cluster = markers.clusters.get(&number);
         }
         if line.trim() == "{"
             && let Some(LaunchBounds {
@@ -76,6 +80,13 @@ pub fn finish_ptx(ptx: &str) -> Result<String, MarkerError> {
             if *min_blocks > 0 {
                 out.push_str(&format!(".minnctapersm {min_blocks}\n"));
             }
+        }
+        if line.trim() == "{"
+            && let Some(blocks) = cluster.take()
+        {
+            out.push_str(&format!(
+                ".explicitcluster\n.reqnctapercluster {blocks}, 1, 1\n"
+            ));
         }
         out.push_str(line);
         out.push('\n');
@@ -125,6 +136,16 @@ impl Markers {
                 match self.bounds.insert(entry, new) {
                     Some(old) if old != new => Err(format!(
                         "a second launch_bounds, {new:?}, in a kernel that has {old:?}"
+                    )),
+                    _ => Ok(()),
+                }
+            }
+            ["cluster", blocks] => {
+                let new = number(blocks)? as u32;
+                let entry = entry.ok_or("a cluster's size outside an entry point")?;
+                match self.clusters.insert(entry, new) {
+                    Some(old) if old != new => Err(format!(
+                        "a second cluster, of {new} blocks, in a kernel that has {old}"
                     )),
                     _ => Ok(()),
                 }
@@ -187,6 +208,17 @@ mod tests {
             finished,
             module("").replace(")\n{\n", ")\n.maxntid 256, 1, 1\n.minnctapersm 2\n{\n")
         );
+    }
+
+    #[test]
+    fn a_cluster_stands_there_too() {
+        let both = asm("//cuda_std launch_bounds 256 0") + &asm("//cuda_std cluster 4");
+        let finished = finish_ptx(&module(&both)).unwrap();
+        let expected = ")\n.maxntid 256, 1, 1\n.explicitcluster\n.reqnctapercluster 4, 1, 1\n{\n";
+        assert_eq!(finished, module("").replace(")\n{\n", expected));
+        let two = asm("//cuda_std cluster 4") + &asm("//cuda_std cluster 2");
+        let error = finish_ptx(&module(&two)).unwrap_err();
+        assert!(error.message.contains("a second cluster"), "{error}");
     }
 
     #[test]
@@ -280,7 +312,8 @@ mod tests {
         for (marker, says) in [
             ("//cuda_std launch_bounds many 0", "`many` is not a number"),
             ("//cuda_std launch_bounds 64", "unknown marker"),
-            ("//cuda_std cluster 2", "unknown marker"),
+            ("//cuda_std cluster two", "`two` is not a number"),
+            ("//cuda_std clusters 2", "unknown marker"),
         ] {
             let error = finish_ptx(&module(&asm(marker))).unwrap_err();
             assert!(error.message.contains(says), "{error}");

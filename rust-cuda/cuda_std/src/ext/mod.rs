@@ -1,10 +1,15 @@
 //! What Rust-CUDA lacks, kept apart so that the difference can be seen: f32 across a warp, shared
-//! memory by its own instructions, approximate arithmetic, launch bounds.
+//! memory by its own instructions, clusters, approximate arithmetic, launch bounds.
 
+mod cluster;
 mod math;
 mod shared;
 mod warp;
 
+pub use cluster::{
+    ClusterShared, cluster_arrive, cluster_dim_x, cluster_dimensions, cluster_idx_x, cluster_rank,
+    cluster_size, cluster_wait,
+};
 pub use math::{div_approx, ex2_approx, fma, rsqrt_approx, sqrt_approx};
 pub use shared::{Shared, SharedValue};
 pub use warp::{
