@@ -46,7 +46,7 @@ const MAX_ROWS: usize = 9000;
 /// For each pair of dtypes, the shortest of some row lengths that launches a kernel which no shorter one
 /// does. What is left are the kernels that none of them launches, which views and other addresses do.
 ///
-/// Each shape has about `elements` elements, but 3 rows at least and at most [`MAX_ROWS`]. The kernel does
+/// Each shape has about `elements` elements, but 3 rows at least and at most `MAX_ROWS`. The kernel does
 /// not depend on the number of rows.
 pub fn plan_rows(elements: usize, limits: &Limits) -> Result<(Vec<PlanRow>, Vec<Entry>)> {
     let mut seen = BTreeSet::new();

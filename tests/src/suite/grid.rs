@@ -1,6 +1,6 @@
 //! The shapes that other LayerNorms are tested with, by every dtype and way to call.
 //!
-//! With `LAYERNORM_GRID=all` every case is run, which takes minutes. Otherwise one in [`SAMPLED`] is, another one
+//! With `LAYERNORM_GRID=all` every case is run, which takes minutes. Otherwise one in `SAMPLED` is, another one
 //! each day, or as `LAYERNORM_GRID` gives a number: what a failure prints says which.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
