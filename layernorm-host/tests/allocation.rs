@@ -101,8 +101,8 @@ fn a_launch_allocates_no_more_than_the_driver_does() -> Result<()> {
 
     let args = pointers.args(&problem)?;
     let launch = plan::forward(&problem, &args, launcher.limits())?.unwrap();
-    let image = Image::best(device.compute_capability().unwrap()).unwrap();
     let name = launch.entry.to_string();
+    let image = Image::with_kernel(&name, device.compute_capability().unwrap()).unwrap();
     let text = CString::new(image.kernel(&name).unwrap()).unwrap();
     let entry = CString::new(name).unwrap();
     let _context =
