@@ -57,7 +57,7 @@ class Ours:
         key = (n_rows, n_cols, x, weight)
         if key not in self.plans:
             if self.plan_source.suffix in (".json", ".jsonl"):
-                lines = map(json.loads, self.plan_source.read_text().splitlines())
+                lines = map(json.loads, filter(str.strip, self.plan_source.read_text().splitlines()))
                 keep = [p for p in lines if (p["n_rows"], p["n_cols"], p["x"], p["weight"]) == key]
             else:
                 driver = self.driver
@@ -65,7 +65,11 @@ class Ours:
                 command = [str(self.plan_source.resolve()), *map(str, words)]
                 output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 keep = list(map(json.loads, output.splitlines()))
-            self.plans[key] = {line["pass"]: line for line in keep}
+            found = {line["pass"]: line for line in keep}
+            if missing := {"forward", "backward"} - found.keys():
+                shape = f"{n_rows}x{n_cols}, x {x}, weight {weight}"
+                raise LookupError(f"{self.plan_source.name} has no line for {' and '.join(sorted(missing))} of {shape}")
+            self.plans[key] = found
         return self.plans[key]
 
     def image(self, target):

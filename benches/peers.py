@@ -7,6 +7,7 @@ one method, into one CSV. README.md beside this file says how to run it, and wha
 import argparse
 import csv
 import datetime
+import importlib.metadata
 import json
 import math
 import os
@@ -23,6 +24,15 @@ DEFAULT_COLS = "4096,1024,8192,2048,512,256,16384,32768,65536,1023,4099"
 PASSES = ("forward", "backward", "both")
 # Tensors of x's size that a pass must at least move; the weights, the statistics and the partials are small beside it.
 TENSORS = {"copy": 2, "forward": 2, "backward": 3, "both": 5}
+# By what they are called here; as they are called on PyPI.
+PACKAGES = {
+    "triton": "triton",
+    "liger": "liger_kernel",
+    "unsloth": "unsloth",
+    "quack": "quack-kernels",
+    "apex": "apex",
+    "transformer_engine": "transformer_engine",
+}
 HEADER = (
     "kernel_name,kernel_provider,kernel_operation_mode,metric_name,metric_unit,x_name,x_label,x_value,y_value_50,"
     "y_value_20,y_value_80,extra_benchmark_config_str,gpu_name,timestamp,liger_version"
@@ -38,7 +48,7 @@ def parse():
     parser.add_argument("--dtypes", default="bf16,f32")
     parser.add_argument("--cols", default=DEFAULT_COLS, help="in the order in which they are measured")
     parser.add_argument("--rows", type=int, default=32768, help="fewer above --max-elements")
-    parser.add_argument("--max-elements", type=int, default=2**28 + 2**18)
+    parser.add_argument("--max-elements", type=int, default=2**28)
     parser.add_argument("--shapes", help="ROWSxCOLS,... instead of --cols and --rows")
     parser.add_argument("--passes", default="forward,backward,both")
     parser.add_argument("--small", default="1x4096,64x4096", help="shapes for the host's cost of a launch; '' for none")
@@ -61,17 +71,28 @@ def shapes(arguments):
     return [(dtype, *pair) for dtype in arguments.dtypes.split(",") for pair in pairs]
 
 
+def version_of(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def versions(torch):
+    """Of PyTorch and of each peer that is here, in one line. `cargo xtask results` reads it in peers.txt."""
+    found = {"torch": torch.__version__} | {name: version_of(package) for name, package in PACKAGES.items()}
+    # Without its metadata, its kernels can be on the path all the same.
+    if not found["unsloth"] and any((pathlib.Path(path) / "unsloth/kernels").exists() for path in sys.path):
+        found["unsloth"] = "of unknown version"
+    return ", ".join(f"{name} {version}" for name, version in found.items() if version)
+
+
 class Results:
     """The CSV, and the same for whoever watches."""
 
     def __init__(self, path, gpu):
         self.gpu, self.start = gpu, time.monotonic()
-        try:
-            from importlib.metadata import version
-
-            self.liger = version("liger_kernel")
-        except Exception:
-            self.liger = ""
+        self.liger = version_of("liger_kernel")
         self.file = path.open("w", newline="") if path else None
         if self.file:
             csv.writer(self.file).writerow(HEADER)
@@ -118,55 +139,79 @@ class Data:
         self.bias = torch.randn(n_cols, device="cuda").to(self.dtype)
 
     def expected(self, torch):
-        """Set 0 in float64: y, dx, dweight, dbias."""
-        leaves = [t.double().requires_grad_() for t in (self.x[0], self.weight, self.bias)]
-        y = torch.nn.functional.layer_norm(leaves[0], (self.n_cols,), leaves[1], leaves[2], 1e-5)
-        return [y.detach(), *torch.autograd.grad(y, leaves, self.dy[0].double())]
+        """Of the first set and the last, in float64: y, dx, dweight, dbias."""
+        sets = sorted({0, len(self.x) - 1})
+        return {i: in_float64(torch, self.x[i], self.dy[i], self.weight, self.bias) for i in sets}
+
+
+def in_float64(torch, x, dy, weight, bias):
+    leaves = [t.double().requires_grad_() for t in (x, weight, bias)]
+    y = torch.nn.functional.layer_norm(leaves[0], x.shape[-1:], leaves[1], leaves[2], 1e-5)
+    return [y.detach(), *torch.autograd.grad(y, leaves, dy.double())]
+
+
+class Launches:
+    """Our passes over input sets in buffers whose addresses are given: of each set x, dy, mean, rstd and out; for all
+    of them weight, bias, dweight, dbias and workspace."""
+
+    def __init__(self, ours, plan, shared, sets, stream):
+        self.ours, self.plan, self.shared, self.sets, self.stream = ours, plan, shared, sets, stream
+
+    def launch(self, kind, i, **others):
+        addresses = self.shared | self.sets[i]
+        addresses |= {"y": addresses["out"], "dx": addresses["out"]} | others
+        self.ours.run(self.plan[kind], addresses, self.stream())
+
+    def forward(self, i):
+        self.launch("forward", i)
+
+    def backward(self, i):
+        """Of the statistics that the set's last forward saved."""
+        self.launch("backward", i)
+
+    def both(self, i):
+        """y and dx would be in one buffer: dx goes where the next set's results go, which is as far from the cache."""
+        self.launch("forward", i)
+        self.launch("backward", i, dx=self.sets[(i + 1) % len(self.sets)]["out"])
 
 
 class OurProvider:
     """Our kernels in buffers of PyTorch's, on its current stream."""
 
     def __init__(self, torch, ours, data):
-        self.torch, self.ours, self.data = torch, ours, data
-        self.plan = ours.plan(data.n_rows, data.n_cols, data.name, data.name)
+        plan = ours.plan(data.n_rows, data.n_cols, data.name, data.name)
         empty = lambda shape, dtype: torch.full(shape, math.nan, device="cuda", dtype=dtype)
-        # Outputs of the sets, so that writes go past the cache as well.
-        self.out = [torch.full_like(x, math.nan) for x in data.x]
         n_rows, n_cols = data.n_rows, data.n_cols
         statistics = torch.float64 if data.name == "f64" else torch.float32
-        self.mean, self.rstd = (empty((n_rows,), statistics) for _ in range(2))
+        # Outputs of the sets, so that writes go past the cache as well.
+        self.out = [torch.full_like(x, math.nan) for x in data.x]
+        self.saved = [[empty((n_rows,), statistics) for _ in range(2)] for _ in data.x]
         self.dweight, self.dbias = (empty((n_cols,), data.dtype) for _ in range(2))
-        workspace = max(plan["workspace_bytes"] for plan in self.plan.values())
+        workspace = max(line["workspace_bytes"] for line in plan.values())
         self.workspace = torch.empty(max(workspace, 16), dtype=torch.uint8, device="cuda")
-        names = "mean rstd dweight dbias workspace".split()
-        self.addresses = {name: getattr(self, name).data_ptr() for name in names}
-        self.addresses |= {"weight": data.weight.data_ptr(), "bias": data.bias.data_ptr()}
-        self.launch("forward", 0)
-
-    def launch(self, kind, i):
-        data, out = self.data, self.out[i].data_ptr()
-        sets = {"x": data.x[i].data_ptr(), "dy": data.dy[i].data_ptr(), "y": out, "dx": out}
-        stream = self.torch.cuda.current_stream().cuda_stream
-        self.ours.run(self.plan[kind], self.addresses | sets, stream)
+        tensors = {"weight": data.weight, "bias": data.bias, "workspace": self.workspace}
+        tensors |= {"dweight": self.dweight, "dbias": self.dbias}
+        addresses = lambda tensors: {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        sets = [
+            addresses({"x": x, "dy": dy, "out": out, "mean": mean, "rstd": rstd})
+            for x, dy, out, (mean, rstd) in zip(data.x, data.dy, self.out, self.saved, strict=True)
+        ]
+        stream = lambda: torch.cuda.current_stream().cuda_stream
+        self.launches = Launches(ours, plan, addresses(tensors), sets, stream)
+        for i in range(len(sets)):
+            self.launches.forward(i)
 
     def forward(self, i):
-        self.launch("forward", i)
+        self.launches.forward(i)
         return self.out[i]
 
     def backward(self, i):
-        self.launch("backward", i)
+        self.launches.backward(i)
         return self.out[i], self.dweight, self.dbias
 
     def both(self, i):
-        # y and dx would be in one buffer: y goes where the next set's dx will, which is as far from the cache.
-        data, n = self.data, len(self.out)
-        stream = self.torch.cuda.current_stream().cuda_stream
-        y, dx = self.out[i], self.out[(i + 1) % n]
-        sets = {"x": data.x[i].data_ptr(), "dy": data.dy[i].data_ptr(), "y": y.data_ptr(), "dx": dx.data_ptr()}
-        for kind in ("forward", "backward"):
-            self.ours.run(self.plan[kind], self.addresses | sets, stream)
-        return y, dx, self.dweight, self.dbias
+        self.launches.both(i)
+        return self.out[i], self.out[(i + 1) % len(self.out)], self.dweight, self.dbias
 
 
 class Clock:
@@ -243,16 +288,14 @@ def measure(torch, clock, results, makers, shape, passes, small):
         try:
             made = make(data)
         except Exception as reason:
-            print(f"    {provider} cannot: {repr(reason)[:200]}")
+            print(f"    {provider} cannot: {str(reason)[:200] or repr(reason)}", flush=True)
             continue
         for kind in passes:
             call = getattr(made, kind, None)
             if call is None:
                 continue
             try:
-                outputs = call(0)
-                error = error_of(kind, outputs, expected)
-                del outputs
+                error = max(error_of(kind, call(i), wanted) for i, wanted in expected.items())
                 if not error <= LIMITS[name]:
                     print(f"    {kind:9s} {provider:20s} WRONG: off by {error:.1e}; not timed", flush=True)
                     continue
@@ -339,6 +382,7 @@ def on_gpu(arguments, torch):
     start = time.monotonic()
     gpu = torch.cuda.get_device_name()
     print(f"{gpu}, torch {torch.__version__}")
+    print(f"versions: {versions(torch)}")
     for name, reason in missing.items():
         print(f"{name} is not timed: {reason}")
     torch.cuda.init()
@@ -380,7 +424,6 @@ def on_gpu(arguments, torch):
 
 def on_software_gpu(arguments, torch):
     """Ours alone, on the software GPU: that plan, parameters and launches are right, and nothing of speed."""
-    import ctypes
     import warnings
 
     from ours import Driver
@@ -394,37 +437,19 @@ def on_software_gpu(arguments, torch):
     for name, n_rows, n_cols in shapes(arguments):
         dtype = dtypes[name]
         torch.manual_seed(3407)
-        host = {"x": torch.randn(n_rows, n_cols) * 2 + 0.5, "dy": torch.randn(n_rows, n_cols)}
-        host |= {"weight": torch.rand(n_cols) + 0.5, "bias": torch.randn(n_cols)}
-        host = {key: value.to(dtype) for key, value in host.items()}
-        leaves = [host[key].double().requires_grad_() for key in ("x", "weight", "bias")]
-        y = torch.nn.functional.layer_norm(leaves[0], (n_cols,), leaves[1], leaves[2], 1e-5)
-        expected = [y.detach(), *torch.autograd.grad(y, leaves, host["dy"].double())]
-        statistics = torch.float64 if name == "f64" else torch.float32
-        host |= {"y": torch.full_like(host["x"], math.nan), "dx": torch.full_like(host["x"], math.nan)}
-        host |= {key: torch.full((n_rows,), math.nan, dtype=statistics) for key in ("mean", "rstd")}
-        host |= {key: torch.full((n_cols,), math.nan, dtype=dtype) for key in ("dweight", "dbias")}
+        rows = lambda scale, mean: (torch.randn(n_rows, n_cols) * scale + mean).to(dtype)
+        weight, bias = (torch.rand(n_cols) + 0.5).to(dtype), torch.randn(n_cols).to(dtype)
+        pairs = [(rows(2, 0.5), rows(1, 0)) for _ in range(2)]
+        expected = [in_float64(torch, x, dy, weight, bias) for x, dy in pairs]
         for build, ours in builds.items():
             if build in only and not only[build].search(f"{name} {n_rows}x{n_cols}"):
                 continue
-            plan = ours.plan(n_rows, n_cols, name, name)
-            addresses = {key: driver.allocate(value.nbytes) for key, value in host.items()}
-            addresses["workspace"] = driver.allocate(max(line["workspace_bytes"] for line in plan.values()))
-            for key, value in host.items():
-                size = ctypes.c_size_t(value.nbytes)
-                driver.call("cuMemcpyHtoD_v2", ctypes.c_uint64(addresses[key]), ctypes.c_void_p(value.data_ptr()), size)
-            for kind in ("forward", "backward"):
-                ours.run(plan[kind], addresses, None)
-            driver.call("cuCtxSynchronize")
-            got = []
-            for key in ("y", "dx", "dweight", "dbias"):
-                value = torch.empty_like(host[key])
-                size = ctypes.c_size_t(value.nbytes)
-                driver.call("cuMemcpyDtoH_v2", ctypes.c_void_p(value.data_ptr()), ctypes.c_uint64(addresses[key]), size)
-                got.append(value)
-            for address in addresses.values():
-                driver.call("cuMemFree_v2", ctypes.c_uint64(address))
-            error = error_of("both", tuple(got), expected)
+            try:
+                plan = ours.plan(n_rows, n_cols, name, name)
+            except LookupError as reason:
+                print(f"{name} {n_rows} x {n_cols} {build} cannot: {reason}")
+                continue
+            error = error_on_software_gpu(torch, driver, ours, plan, weight, bias, pairs, expected)
             good = error <= LIMITS[name]
             wrong += not good
             entries = [launch["entry"] for kind in ("forward", "backward") for launch in plan[kind]["launches"]]
@@ -433,6 +458,49 @@ def on_software_gpu(arguments, torch):
     print("nothing was timed: the software GPU's time says nothing of a GPU's")
     if wrong:
         sys.exit(f"{wrong} shapes are wrong")
+
+
+def error_on_software_gpu(torch, driver, ours, plan, weight, bias, pairs, expected):
+    """The largest error of each pass over each of the sets: all sets' forward passes before their backward passes."""
+    import ctypes
+
+    owned = {}
+
+    def put(host):
+        address = driver.allocate(host.nbytes)
+        owned[address] = host
+        size = ctypes.c_size_t(host.nbytes)
+        driver.call("cuMemcpyHtoD_v2", ctypes.c_uint64(address), ctypes.c_void_p(host.data_ptr()), size)
+        return address
+
+    def get(address):
+        value = torch.empty_like(owned[address])
+        size = ctypes.c_size_t(value.nbytes)
+        driver.call("cuMemcpyDtoH_v2", ctypes.c_void_p(value.data_ptr()), ctypes.c_uint64(address), size)
+        return value
+
+    nan = lambda like, dtype=None: torch.full_like(like, math.nan, dtype=dtype)
+    statistics = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    shared = {"weight": put(weight), "bias": put(bias), "dweight": put(nan(weight)), "dbias": put(nan(bias))}
+    shared["workspace"] = driver.allocate(max(line["workspace_bytes"] for line in plan.values()))
+    owned[shared["workspace"]] = None
+    sets = [
+        {"x": put(x), "dy": put(dy), "out": put(nan(x))}
+        | {key: put(nan(x[:, 0].contiguous(), statistics)) for key in ("mean", "rstd")}
+        for x, dy in pairs
+    ]
+    launches, far = Launches(ours, plan, shared, sets, lambda: None), 0.0
+    for kind in PASSES:
+        for i, wanted in enumerate(expected):
+            getattr(launches, kind)(i)
+            driver.call("cuCtxSynchronize")
+            out, gradients = get(sets[i]["out"]), tuple(get(shared[key]) for key in ("dweight", "dbias"))
+            if kind == "both":
+                gradients = (get(sets[(i + 1) % len(sets)]["out"]), *gradients)
+            far = max(far, error_of(kind, out if kind == "forward" else (out, *gradients), wanted))
+    for address in owned:
+        driver.call("cuMemFree_v2", ctypes.c_uint64(address))
+    return far
 
 
 def on_cpu(arguments):

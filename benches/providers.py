@@ -21,20 +21,20 @@ class Torch:
 
     def __init__(self, data, _module):
         self.data, self.shape = data, (data.n_cols,)
-        _, self.mean, self.rstd = native_forward(data.x[0], self.shape, data.weight, data.bias, EPS)
+        self.saved = [native_forward(x, self.shape, data.weight, data.bias, EPS)[1:] for x in data.x]
 
     def forward(self, i):
         return layer_norm(self.data.x[i], self.shape, self.data.weight, self.data.bias, EPS)
 
-    def backward(self, i, mean=None, rstd=None):
+    def backward(self, i, saved=None):
         data = self.data
-        mean, rstd = (self.mean, self.rstd) if mean is None else (mean, rstd)
+        mean, rstd = saved or self.saved[i]
         wanted = [True, True, True]
         return native_backward(data.dy[i], data.x[i], self.shape, mean, rstd, data.weight, data.bias, wanted)
 
     def both(self, i):
-        y, mean, rstd = native_forward(self.data.x[i], self.shape, self.data.weight, self.data.bias, EPS)
-        return y, *self.backward(i, mean, rstd)
+        y, *saved = native_forward(self.data.x[i], self.shape, self.data.weight, self.data.bias, EPS)
+        return y, *self.backward(i, saved)
 
 
 class Compiled:
@@ -43,7 +43,7 @@ class Compiled:
 
     def __init__(self, data, _module):
         self.data, shape = data, (data.n_cols,)
-        _, self.mean, self.rstd = native_forward(data.x[0], shape, data.weight, data.bias, EPS)
+        self.saved = [native_forward(x, shape, data.weight, data.bias, EPS)[1:] for x in data.x]
 
         def forward(x, weight, bias):
             return layer_norm(x, shape, weight, bias, EPS)
@@ -63,7 +63,7 @@ class Compiled:
 
     def backward(self, i):
         data = self.data
-        return self.compiled_backward(data.dy[i], data.x[i], self.mean, self.rstd, data.weight, data.bias)
+        return self.compiled_backward(data.dy[i], data.x[i], *self.saved[i], data.weight, data.bias)
 
     def both(self, i):
         y = self.compiled_both(self.x[i], *self.leaves)
@@ -73,18 +73,23 @@ class Compiled:
 class Liger:
     def __init__(self, data, module):
         self.data, self.module = data, module
-        self.saved = module.layer_norm_forward(data.x[0], data.weight, data.bias, EPS)
+        self.saved = [self.saving(i)[1] for i in range(len(data.x))]
+
+    def saving(self, i):
+        """y, and the mean and rstd for the backward pass."""
+        y, _, mean, rstd, *_ = self.module.layer_norm_forward(self.data.x[i], self.data.weight, self.data.bias, EPS)
+        return y, (mean, rstd)
 
     def forward(self, i):
         return self.module.layer_norm_forward(self.data.x[i], self.data.weight, self.data.bias, EPS)[0]
 
     def backward(self, i, saved=None):
-        data, (_, _, mean, rstd, *_) = self.data, saved or self.saved
+        data, (mean, rstd) = self.data, saved or self.saved[i]
         return self.module.layer_norm_backward(data.dy[i], data.x[i], data.weight, data.bias, mean, rstd)
 
     def both(self, i):
-        saved = self.module.layer_norm_forward(self.data.x[i], self.data.weight, self.data.bias, EPS)
-        return saved[0], *self.backward(i, saved)
+        y, saved = self.saving(i)
+        return y, *self.backward(i, saved)
 
 
 class Unsloth:
@@ -98,7 +103,7 @@ class Unsloth:
 
     def __init__(self, data, module):
         self.data, self.module = data, module
-        self.saved, _ = self.call(0)
+        self.saved = [self.call(i)[0] for i in range(len(data.x))]
 
     def call(self, i):
         context = self.Context()
@@ -109,11 +114,7 @@ class Unsloth:
         return self.call(i)[1]
 
     def backward(self, i):
-        context = self.Context()
-        context.__dict__.update(self.saved.__dict__)
-        _, weight, bias, rstd, mean = self.saved.saved_tensors
-        context.saved_tensors = (self.data.x[i], weight, bias, rstd, mean)
-        return self.module.backward(context, self.data.dy[i])[:3]
+        return self.module.backward(self.saved[i], self.data.dy[i])[:3]
 
     def both(self, i):
         context, y = self.call(i)
@@ -126,7 +127,7 @@ class Quack:
     def __init__(self, data, module):
         self.data, self.module = data, module
         self.weight, self.bias = data.weight.float(), data.bias.float()
-        _, self.rstd, self.mean = self.saving(0)
+        self.saved = [self.saving(i)[1:] for i in range(len(data.x))]
         if not hasattr(module, "layernorm_bwd"):
             self.backward = self.both = None
 
@@ -137,13 +138,13 @@ class Quack:
     def forward(self, i):
         return self.module.layernorm_fwd(self.data.x[i], self.weight, self.bias, eps=EPS)
 
-    def backward(self, i, rstd=None, mean=None):
-        rstd, mean = (self.rstd, self.mean) if rstd is None else (rstd, mean)
+    def backward(self, i, saved=None):
+        rstd, mean = saved or self.saved[i]
         return self.module.layernorm_bwd(self.data.x[i], self.weight, self.data.dy[i], rstd, mean)
 
     def both(self, i):
-        y, rstd, mean = self.saving(i)
-        return y, *self.backward(i, rstd, mean)
+        y, *saved = self.saving(i)
+        return y, *self.backward(i, saved)
 
 
 class Module:

@@ -95,7 +95,7 @@ say "commit: $(<"$scratch/commit"), $(date -u +%Y-%m-%dT%H:%MZ)"
 say "parts: ${parts[*]}"
 
 suite() {
-    local file=$out/suite.txt test name
+    local file=$out/suite.txt test name note own=()
     printf 'device: %s\ncommit: %s\n\n' "$gpu" "$(<"$scratch/commit")" >>"$file"
     limited "layernorm devices" 30 "$file" "$bin/layernorm" devices
     limited "layernorm run, the fixture" 60 "$file" \
@@ -109,9 +109,14 @@ suite() {
     fi
     for test in "$bin"/test-*; do
         name=${test##*/test-}
-        [[ $name != cuda ]] || continue
-        limited "layernorm-host's tests, $name" 120 "$scratch/suite-2-$name.txt" \
-            env CARGO_MANIFEST_DIR="$root/layernorm-host" CARGO_BIN_EXE_layernorm="$bin/layernorm" "$test" &
+        case $name in
+        cuda) continue ;;
+        # These ask for the software GPU, or for each device by its name, and need both drivers to be allowed.
+        allocation | bench | cli | manners) own=(-u LAYERNORM_DRIVER) note=', devices of its own choice' ;;
+        *) own=("LAYERNORM_DRIVER=$driver") note=", $driver" ;;
+        esac
+        limited "layernorm-host's tests, $name$note" 120 "$scratch/suite-2-$name.txt" \
+            env "${own[@]}" CARGO_MANIFEST_DIR="$root/layernorm-host" CARGO_BIN_EXE_layernorm="$bin/layernorm" "$test" &
     done
     if [[ $driver == nvidia ]]; then
         limited "Unsloth's test suite" 300 "$scratch/suite-3.txt" "$bin/layernorm" verify --suite --device "$device" &

@@ -2,10 +2,20 @@
 
 use layernorm_host::{DType, Device, Error, Result, Tensor};
 
+/// The GPU if there is one, else the software GPU.
+#[cfg(feature = "cuda")]
+fn gpu() -> Device {
+    let device = Device::auto().unwrap();
+    match device.kind() {
+        "cpu" => Device::software(0).unwrap(),
+        _ => device,
+    }
+}
+
 fn devices() -> Vec<Device> {
     let mut devices = vec![Device::cpu()];
     #[cfg(feature = "cuda")]
-    devices.push(Device::software(0).unwrap().with_new_stream().unwrap());
+    devices.push(gpu().with_new_stream().unwrap());
     devices
 }
 
@@ -66,7 +76,7 @@ fn what_does_not_fit_is_refused_and_nothing_written() -> Result<()> {
         #[cfg(feature = "cuda")]
         {
             let elsewhere = match device.kind() {
-                "cpu" => Device::software(0)?,
+                "cpu" => gpu(),
                 _ => Device::cpu(),
             };
             let other = Tensor::zeros(DType::F32, &[2, 4], &elsewhere)?;
