@@ -1,7 +1,7 @@
 """Times our kernels beside PyTorch's, torch.compile's, Liger-Kernel's, Unsloth's and others', in one process, by
 one method, into one CSV. README.md beside this file says how to run it, and what the method is.
 
-    python3 benches/peers.py --plan target/release/examples/plan --out results.csv
+    python3 benches/peers.py --plan target/release/examples/plan --out peers.csv
 """
 
 import argparse

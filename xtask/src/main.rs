@@ -9,6 +9,7 @@ mod mutate;
 mod profile;
 mod ptxas;
 mod release;
+mod results;
 mod sass;
 mod sources;
 
@@ -40,6 +41,8 @@ enum Command {
     Docs(docs::Arguments),
     /// Check licences, the oldest compiler, and what crates for a registry carry
     Release,
+    /// Make the tables of docs/performance.md and README.md from docs/results
+    Results(results::Arguments),
     /// Plant faults in copies of the sources, and show that the suite sees each
     Mutate(mutate::Arguments),
     /// Say what of this machine is ready, and what to run where it is not
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Docs(arguments) => docs::run(&arguments),
         Command::Release => release::run(),
+        Command::Results(arguments) => results::run(&arguments),
         Command::Mutate(arguments) => mutate::run(&arguments),
         Command::Doctor => doctor::run(),
     };
