@@ -31,7 +31,8 @@ software_gpu::for_each_supported!(export);
 software_gpu::for_each_unsupported!(export);
 
 /// The stream functions under the names that clients get which compile for a default stream of each
-/// thread. All streams do their work at the call, so the two kinds do not differ.
+/// thread. All streams do their work at the call, so the two kinds differ in one thing: null is the legacy
+/// stream here too, which cannot be captured.
 macro_rules! export_again {
     ($($name:ident = $same:ident($($arg:ident: $type:ty),*);)*) => { $(
         /// As the CUDA driver API has it.

@@ -10,7 +10,7 @@ use super::error::{Code, Outcome};
 use super::ffi::{lock, put, put_if_wanted};
 use super::handles::{Handle, Registry, fresh};
 use super::platform::{self, Device};
-use super::{event, module, report, stream};
+use super::{capture, event, graph, module, report, stream};
 
 /// A context, primary or created.
 pub(super) struct Context {
@@ -93,6 +93,8 @@ impl Context {
 
     /// Ends everything that lives in the context, and forgets its fault.
     fn clear(&self) {
+        capture::forget(self.handle);
+        graph::destroy_of(self.handle);
         event::destroy_of(self.handle);
         stream::destroy_of(self.handle);
         module::unload_of(self.handle);
@@ -141,6 +143,21 @@ pub(super) fn current_if_lost() -> Outcome<Arc<Context>> {
 /// The thread's context, to work in.
 pub(super) fn current() -> Outcome<Arc<Context>> {
     current_if_lost()?.well()
+}
+
+/// Does something with that context as the thread's.
+pub(super) fn within(handle: Handle, body: impl FnOnce() -> Outcome) -> Outcome {
+    /// Takes it away again, also from under a panic.
+    struct Pushed;
+    impl Drop for Pushed {
+        fn drop(&mut self) {
+            STACK.with_borrow_mut(Vec::pop);
+        }
+    }
+    lookup(handle)?;
+    STACK.with_borrow_mut(|stack| stack.push(handle));
+    let _pushed = Pushed;
+    body()
 }
 
 pub(super) unsafe fn cuDevicePrimaryCtxRetain(pctx: *mut usize, dev: i32) -> Outcome {
@@ -322,7 +339,7 @@ pub(super) unsafe fn cuCtxGetId(ctx: usize, id: *mut u64) -> Outcome {
 
 /// Work is done when its call returns, so there is nothing to wait for but a fault to report.
 pub(super) fn cuCtxSynchronize() -> Outcome {
-    current().map(drop)
+    capture::refuse_in(&*current()?)
 }
 
 pub(super) fn cuCtxSetLimit(limit: u32, value: usize) -> Outcome {

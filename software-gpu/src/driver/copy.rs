@@ -1,11 +1,11 @@
 //! Copies between host and devices.
 
+use super::capture::{self, submit};
 use super::context::{self, Context, current};
 use super::error::{Code, Outcome};
 use super::ffi::{bytes, bytes_mut};
 use super::memory::device_of;
 use super::platform::Device;
-use super::stream::to_work_in;
 
 /// Device addresses start here and end well before the host's own mappings do: one that no allocation
 /// has must not be taken for a host address and followed.
@@ -97,7 +97,7 @@ unsafe fn copy(to: Place, from: Place, len: usize) -> Outcome {
     }
 }
 
-pub(super) unsafe fn cuMemcpy(to: u64, from: u64, len: usize) -> Outcome {
+unsafe fn any(to: u64, from: u64, len: usize) -> Outcome {
     let context = current()?;
     let to = Place::unified(&context, to)?;
     let from = Place::unified(&context, from)?;
@@ -105,28 +105,28 @@ pub(super) unsafe fn cuMemcpy(to: u64, from: u64, len: usize) -> Outcome {
     unsafe { copy(to, from, len) }
 }
 
-pub(super) unsafe fn cuMemcpyHtoD_v2(to: u64, from: *const u8, len: usize) -> Outcome {
+unsafe fn to_device(to: u64, from: *const u8, len: usize) -> Outcome {
     let context = current()?;
     let from = Place::host(from.cast_mut())?;
     // SAFETY: `from` has `len` bytes, by the driver API's contract; only read.
     unsafe { copy(Place::device(&context, to), from, len) }
 }
 
-pub(super) unsafe fn cuMemcpyDtoH_v2(to: *mut u8, from: u64, len: usize) -> Outcome {
+unsafe fn to_host(to: *mut u8, from: u64, len: usize) -> Outcome {
     let context = current()?;
     let to = Place::host(to)?;
     // SAFETY: `to` has `len` bytes, by the driver API's contract.
     unsafe { copy(to, Place::device(&context, from), len) }
 }
 
-pub(super) unsafe fn cuMemcpyDtoD_v2(to: u64, from: u64, len: usize) -> Outcome {
+unsafe fn on_devices(to: u64, from: u64, len: usize) -> Outcome {
     let context = current()?;
     let (to, from) = (Place::device(&context, to), Place::device(&context, from));
     // SAFETY: no end is on the host.
     unsafe { copy(to, from, len) }
 }
 
-pub(super) unsafe fn cuMemcpyPeer(
+unsafe fn to_peer(
     to: u64,
     to_context: usize,
     from: u64,
@@ -144,24 +144,51 @@ pub(super) unsafe fn cuMemcpyPeer(
     unsafe { copy(to, from, len) }
 }
 
-macro_rules! on_a_stream {
-    ($($name:ident => $same:ident($($arg:ident: $type:ty),*);)*) => { $(
-        pub(super) unsafe fn $name($($arg: $type,)* stream: usize) -> Outcome {
-            to_work_in(stream)?;
+/// What every copy that its caller waits for comes after.
+fn check_blocking() -> Outcome {
+    capture::check_legacy(&*current()?)?;
+    capture::refuse_unsafe()
+}
+
+/// Each copy twice: at once, and as work for a stream, which may be captured and come later.
+macro_rules! copies {
+    ($($name:ident $on_stream:ident = $body:ident($($arg:ident: $type:ty),*);)*) => { $(
+        pub(super) unsafe fn $name($($arg: $type),*) -> Outcome {
+            check_blocking()?;
             // SAFETY: passed on unchanged.
-            unsafe { $same($($arg),*) }
+            unsafe { $body($($arg),*) }
+        }
+
+        pub(super) unsafe fn $on_stream($($arg: $type,)* stream: usize) -> Outcome {
+            $(let $arg = Sent($arg);)*
+            // SAFETY: passed on unchanged. A host address stays good until the stream's work is done, by
+            // the driver API's contract, and for a graph until its last launch.
+            submit(stream, move || unsafe { $body($($arg.get()),*) })
         }
     )* };
 }
 
-on_a_stream! {
-    cuMemcpyAsync => cuMemcpy(to: u64, from: u64, len: usize);
-    cuMemcpyHtoDAsync_v2 => cuMemcpyHtoD_v2(to: u64, from: *const u8, len: usize);
-    cuMemcpyDtoHAsync_v2 => cuMemcpyDtoH_v2(to: *mut u8, from: u64, len: usize);
-    cuMemcpyDtoDAsync_v2 => cuMemcpyDtoD_v2(to: u64, from: u64, len: usize);
-    cuMemcpyPeerAsync =>
-        cuMemcpyPeer(to: u64, to_context: usize, from: u64, from_context: usize, len: usize);
-    cuMemcpy2DAsync_v2 => cuMemcpy2D_v2(copy: *const u8);
+/// An argument on its way to whichever thread launches the graph.
+struct Sent<T>(T);
+
+// SAFETY: numbers, and addresses that nothing here follows but by the contract of the copy.
+unsafe impl<T> Send for Sent<T> {}
+// SAFETY: as for Send; it is only read.
+unsafe impl<T> Sync for Sent<T> {}
+
+impl<T: Copy> Sent<T> {
+    fn get(&self) -> T {
+        self.0
+    }
+}
+
+copies! {
+    cuMemcpy cuMemcpyAsync = any(to: u64, from: u64, len: usize);
+    cuMemcpyHtoD_v2 cuMemcpyHtoDAsync_v2 = to_device(to: u64, from: *const u8, len: usize);
+    cuMemcpyDtoH_v2 cuMemcpyDtoHAsync_v2 = to_host(to: *mut u8, from: u64, len: usize);
+    cuMemcpyDtoD_v2 cuMemcpyDtoDAsync_v2 = on_devices(to: u64, from: u64, len: usize);
+    cuMemcpyPeer cuMemcpyPeerAsync =
+        to_peer(to: u64, to_context: usize, from: u64, from_context: usize, len: usize);
 }
 
 /// `CUDA_MEMCPY2D`'s half for one end.
@@ -213,13 +240,35 @@ impl End2d {
     }
 }
 
-pub(super) unsafe fn cuMemcpy2D_v2(copy_2d: *const u8) -> Outcome {
-    let context = current()?;
+/// The description that a copy of rows comes with.
+///
+/// # Safety
+/// `copy_2d` is null or a `CUDA_MEMCPY2D`.
+unsafe fn described(copy_2d: *const u8) -> Outcome<Copy2d> {
     if copy_2d.is_null() {
         return Err(Code::INVALID_VALUE);
     }
-    // SAFETY: not null, and so a `CUDA_MEMCPY2D` by the driver API's contract.
-    let what = unsafe { copy_2d.cast::<Copy2d>().read_unaligned() };
+    // SAFETY: not null, and so a `CUDA_MEMCPY2D` by the caller's promise.
+    Ok(unsafe { copy_2d.cast::<Copy2d>().read_unaligned() })
+}
+
+pub(super) unsafe fn cuMemcpy2D_v2(copy_2d: *const u8) -> Outcome {
+    check_blocking()?;
+    // SAFETY: passed on unchanged.
+    unsafe { rows(described(copy_2d)?) }
+}
+
+pub(super) unsafe fn cuMemcpy2DAsync_v2(copy_2d: *const u8, stream: usize) -> Outcome {
+    // SAFETY: passed on unchanged.
+    let what = Sent(unsafe { described(copy_2d) }?);
+    // SAFETY: as for the other copies on a stream.
+    submit(stream, move || unsafe { rows(what.get()) })
+}
+
+/// # Safety
+/// An end on the host has the rows that are described.
+unsafe fn rows(what: Copy2d) -> Outcome {
+    let context = current()?;
     let Copy2d {
         mut from,
         mut to,

@@ -1,7 +1,7 @@
 //! Devices: how many, their names and numbers.
 
 use super::error::{self, Code, Outcome};
-use super::ffi::{put, put_if_wanted, put_text, str_of};
+use super::ffi::{put, put_text, str_of};
 use super::platform::{self, device};
 
 /// The version that the driver reports: CUDA 12.9, whose JIT reads PTX 8.8.
@@ -168,14 +168,4 @@ pub(super) fn cuProfilerStart() -> Outcome {
 
 pub(super) fn cuProfilerStop() -> Outcome {
     super::context::current().map(drop)
-}
-
-pub(super) unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut u32) -> Outcome {
-    if mode.is_null() {
-        return Err(Code::INVALID_VALUE);
-    }
-    // SAFETY: not null, and so writable by the driver API's contract. The mode is always global: there
-    // is nothing to capture.
-    unsafe { put_if_wanted(mode, 0) };
-    Ok(())
 }

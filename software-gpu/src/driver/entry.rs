@@ -7,11 +7,13 @@ use super::report;
 /// The bodies: each takes the parameters of the entry point of its name.
 mod body {
     pub(in super::super) use super::super::attributes::*;
+    pub(in super::super) use super::super::capture::*;
     pub(in super::super) use super::super::context::*;
     pub(in super::super) use super::super::copy::*;
     pub(in super::super) use super::super::device::*;
     pub(in super::super) use super::super::event::*;
     pub(in super::super) use super::super::function::*;
+    pub(in super::super) use super::super::graph::*;
     pub(in super::super) use super::super::host::*;
     pub(in super::super) use super::super::launch::*;
     pub(in super::super) use super::super::lookup::*;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::capture::{self, Point};
 use super::context;
 use super::error::{Code, Outcome};
 use super::ffi::{lock, put};
@@ -17,6 +18,8 @@ struct Event {
     context: Handle,
     flags: u32,
     recorded: Mutex<Option<Instant>>,
+    /// Where in a capture it was last recorded, if it was there.
+    captured: Mutex<Option<Point>>,
 }
 
 static EVENTS: Registry<Event> = Registry::new();
@@ -25,8 +28,9 @@ pub(super) fn destroy_of(context: Handle) {
     EVENTS.remove_where(|event| event.context == context);
 }
 
-pub(super) fn exists(handle: Handle) -> Outcome {
-    EVENTS.get(handle).map(drop)
+/// Where in a capture the event was last recorded; none for one that has a time, or nothing.
+pub(super) fn captured_at(handle: Handle) -> Outcome<Option<Point>> {
+    Ok(lock(&EVENTS.get(handle)?.captured).clone())
 }
 
 /// The event, if its context is well.
@@ -34,6 +38,9 @@ fn well(handle: Handle) -> Outcome<Arc<Event>> {
     context::current()?;
     let event = EVENTS.get(handle)?;
     context::lookup(event.context)?.well()?;
+    if lock(&event.captured).is_some() {
+        return Err(Code::CAPTURED_EVENT);
+    }
     Ok(event)
 }
 
@@ -46,6 +53,7 @@ pub(super) unsafe fn cuEventCreate(out: *mut usize, flags: u32) -> Outcome {
         context: context.handle,
         flags,
         recorded: Mutex::default(),
+        captured: Mutex::default(),
     };
     let handle = fresh();
     EVENTS.insert(handle, Arc::new(event));
@@ -59,24 +67,42 @@ pub(super) fn cuEventRecord(handle: usize, on: usize) -> Outcome {
     if event.context != context.handle {
         return Err(Code::INVALID_HANDLE);
     }
-    *lock(&event.recorded) = Some(Instant::now());
+    let point = capture::point(on, &context)?;
+    if point.is_none() {
+        *lock(&event.recorded) = Some(Instant::now());
+    }
+    *lock(&event.captured) = point;
     Ok(())
 }
 
 pub(super) fn cuEventRecordWithFlags(handle: usize, on: usize, flags: u32) -> Outcome {
-    if flags > 1 {
-        return Err(Code::INVALID_VALUE);
+    match flags {
+        0 => cuEventRecord(handle, on),
+        // A time of its own at each launch of the graph.
+        stream::EXTERNAL => {
+            let event = EVENTS.get(handle)?;
+            if event.context != stream::context_of(on)?.handle {
+                return Err(Code::INVALID_HANDLE);
+            }
+            capture::submit(on, move || {
+                *lock(&event.recorded) = Some(Instant::now());
+                *lock(&event.captured) = None;
+                Ok(())
+            })
+        }
+        _ => Err(Code::INVALID_VALUE),
     }
-    cuEventRecord(handle, on)
 }
 
 /// An event that was never recorded counts as done, as the driver API has it.
 pub(super) fn cuEventQuery(handle: usize) -> Outcome {
-    well(handle).map(drop)
+    well(handle)?;
+    capture::refuse_unsafe()
 }
 
 pub(super) fn cuEventSynchronize(handle: usize) -> Outcome {
-    well(handle).map(drop)
+    well(handle)?;
+    capture::refuse_unsafe()
 }
 
 pub(super) fn cuEventDestroy_v2(handle: usize) -> Outcome {

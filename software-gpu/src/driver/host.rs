@@ -4,6 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use super::capture::refuse_unsafe;
 use super::context::current;
 use super::error::{Code, Outcome};
 use super::ffi::{lock, put};
@@ -34,6 +35,7 @@ pub(super) fn range_of(address: u64) -> Option<(u64, u64)> {
 
 pub(super) unsafe fn cuMemHostAlloc(out: *mut *mut u8, bytes: usize, flags: u32) -> Outcome {
     current()?;
+    refuse_unsafe()?;
     if out.is_null() || bytes == 0 || flags & !ALLOC_FLAGS != 0 {
         return Err(Code::INVALID_VALUE);
     }
@@ -60,6 +62,7 @@ pub(super) unsafe fn cuMemAllocHost_v2(out: *mut *mut u8, bytes: usize) -> Outco
 
 pub(super) unsafe fn cuMemFreeHost(start: *mut u8) -> Outcome {
     current()?;
+    refuse_unsafe()?;
     let mut ranges = lock(&RANGES);
     let range = ranges.get(&start.addr()).filter(|range| range.ours);
     let bytes = range.ok_or(Code::INVALID_VALUE)?.bytes;
@@ -80,6 +83,7 @@ pub(super) unsafe fn cuMemHostGetFlags(out: *mut u32, start: *mut u8) -> Outcome
 
 pub(super) fn cuMemHostRegister_v2(start: *mut u8, bytes: usize, flags: u32) -> Outcome {
     current()?;
+    refuse_unsafe()?;
     if start.is_null() || bytes == 0 || flags & !REGISTER_FLAGS != 0 {
         return Err(Code::INVALID_VALUE);
     }
@@ -100,6 +104,7 @@ pub(super) fn cuMemHostRegister_v2(start: *mut u8, bytes: usize, flags: u32) -> 
 
 pub(super) fn cuMemHostUnregister(start: *mut u8) -> Outcome {
     current()?;
+    refuse_unsafe()?;
     let mut ranges = lock(&RANGES);
     if ranges.get(&start.addr()).is_none_or(|range| range.ours) {
         return Err(Code::HOST_MEMORY_NOT_REGISTERED);

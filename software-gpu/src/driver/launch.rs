@@ -3,6 +3,8 @@
 //! A fault comes back from the launch itself, as on a real device under `CUDA_LAUNCH_BLOCKING=1`, and
 //! again from every later call in the context.
 
+use super::capture::submit;
+use super::context::Context;
 use super::error::{Code, Outcome};
 use super::ffi::bytes;
 use super::function;
@@ -165,10 +167,26 @@ unsafe fn launch(
     check_shared(kernel, model, config.dynamic_shared)?;
     // SAFETY: the caller passes what the driver API asks for.
     let params = unsafe { parameters(kernel, pointers, extra) }?;
+    let config = *config;
+    submit(stream, move || {
+        // Looked up again: a graph may outlive the kernel's module.
+        let kernel = &function::well(handle)?.kernel;
+        run(&context, kernel, &config, cluster, &params)
+    })
+}
+
+/// Runs a launch to its end, and the context ends with a fault of it.
+fn run(
+    context: &Context,
+    kernel: &Kernel,
+    config: &LaunchConfig,
+    cluster: Option<[u32; 3]>,
+    params: &[u8],
+) -> Outcome {
     let launched = context.device().run(|gpu| {
         match cluster {
-            None => gpu.launch(kernel, config, &params),
-            Some(cluster) => gpu.launch_clusters(kernel, config, cluster, &params),
+            None => gpu.launch(kernel, config, params),
+            Some(cluster) => gpu.launch_clusters(kernel, config, cluster, params),
         }
         .map_err(Box::new)
     });

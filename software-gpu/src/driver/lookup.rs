@@ -20,6 +20,13 @@ const CHANGED: &[(&str, &[(i32, &str)])] = &[
         &[(12000, "cuGetProcAddress_v2"), (0, "cuGetProcAddress")],
     ),
     (
+        "cuGraphInstantiate",
+        &[
+            (12000, "cuGraphInstantiateWithFlags"),
+            (0, "cuGraphInstantiate_v2"),
+        ],
+    ),
+    (
         "cuStreamGetCaptureInfo",
         &[
             (11030, "cuStreamGetCaptureInfo_v2"),

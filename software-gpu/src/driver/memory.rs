@@ -1,5 +1,6 @@
 //! Device memory: taking, giving back, filling and asking about it.
 
+use super::capture::{self, submit};
 use super::context::{self, current};
 use super::error::{Code, Outcome};
 use super::ffi::{put, put_if_wanted};
@@ -21,6 +22,15 @@ pub(super) fn device_of(address: u64) -> Option<&'static Device> {
 }
 
 pub(super) unsafe fn cuMemAlloc_v2(out: *mut u64, bytes: usize) -> Outcome {
+    current()?;
+    capture::refuse_unsafe()?;
+    // SAFETY: passed on unchanged.
+    unsafe { allocate(out, bytes) }
+}
+
+/// # Safety
+/// `out` is null or writable.
+unsafe fn allocate(out: *mut u64, bytes: usize) -> Outcome {
     let context = current()?;
     if out.is_null() {
         return Err(Code::INVALID_VALUE);
@@ -32,9 +42,10 @@ pub(super) unsafe fn cuMemAlloc_v2(out: *mut u64, bytes: usize) -> Outcome {
 }
 
 pub(super) unsafe fn cuMemAllocAsync(out: *mut u64, bytes: usize, stream: usize) -> Outcome {
-    to_work_in(stream)?;
+    let context = to_work_in(stream)?;
+    capture::refuse_captured(stream, &context)?;
     // SAFETY: passed on unchanged.
-    unsafe { cuMemAlloc_v2(out, bytes) }
+    unsafe { allocate(out, bytes) }
 }
 
 pub(super) unsafe fn cuMemAllocFromPoolAsync(
@@ -48,7 +59,7 @@ pub(super) unsafe fn cuMemAllocFromPoolAsync(
         return Err(Code::INVALID_HANDLE);
     }
     // SAFETY: passed on unchanged.
-    unsafe { cuMemAlloc_v2(out, bytes) }
+    unsafe { cuMemAllocAsync(out, bytes, stream) }
 }
 
 pub(super) unsafe fn cuMemAllocPitch_v2(
@@ -73,6 +84,12 @@ pub(super) unsafe fn cuMemAllocPitch_v2(
 }
 
 pub(super) fn cuMemFree_v2(address: u64) -> Outcome {
+    current()?;
+    capture::refuse_unsafe()?;
+    release(address)
+}
+
+fn release(address: u64) -> Outcome {
     let context = current()?;
     if address == 0 {
         return Ok(());
@@ -84,11 +101,12 @@ pub(super) fn cuMemFree_v2(address: u64) -> Outcome {
 }
 
 pub(super) fn cuMemFreeAsync(address: u64, stream: usize) -> Outcome {
-    to_work_in(stream)?;
+    let context = to_work_in(stream)?;
+    capture::refuse_captured(stream, &context)?;
     if address == 0 {
         return Err(Code::INVALID_VALUE);
     }
-    cuMemFree_v2(address)
+    release(address)
 }
 
 pub(super) unsafe fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> Outcome {
@@ -142,15 +160,16 @@ fn fill(address: u64, pattern: &[u8], (pitch, width, height): (usize, usize, usi
 macro_rules! fills {
     ($($flat:ident $flat_async:ident $rows:ident $rows_async:ident $pattern:ty;)*) => { $(
         pub(super) fn $flat(address: u64, value: $pattern, n: usize) -> Outcome {
+            capture::check_legacy(&*current()?)?;
             fill(address, &value.to_le_bytes(), (0, n, 1))
         }
 
         pub(super) fn $flat_async(a: u64, value: $pattern, n: usize, stream: usize) -> Outcome {
-            to_work_in(stream)?;
-            $flat(a, value, n)
+            submit(stream, move || fill(a, &value.to_le_bytes(), (0, n, 1)))
         }
 
         pub(super) fn $rows(a: u64, pitch: usize, value: $pattern, w: usize, h: usize) -> Outcome {
+            capture::check_legacy(&*current()?)?;
             fill(a, &value.to_le_bytes(), (pitch, w, h))
         }
 
@@ -162,8 +181,8 @@ macro_rules! fills {
             height: usize,
             stream: usize,
         ) -> Outcome {
-            to_work_in(stream)?;
-            $rows(address, pitch, value, width, height)
+            let rows = (pitch, width, height);
+            submit(stream, move || fill(address, &value.to_le_bytes(), rows))
         }
     )* };
 }

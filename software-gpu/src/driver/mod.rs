@@ -19,6 +19,7 @@
 )]
 
 mod attributes;
+mod capture;
 mod context;
 mod copy;
 mod device;
@@ -27,6 +28,7 @@ mod error;
 mod event;
 mod ffi;
 mod function;
+mod graph;
 mod handles;
 mod host;
 mod launch;

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::capture::refuse_unsafe;
 use super::context::{self, current};
 use super::error::{Code, Outcome};
 use super::ffi::{bytes_of, lock, put, put_if_wanted, put_text, str_of};
@@ -44,6 +45,7 @@ const FATBIN: &[u8] = b"\x50\xed\x55\xba";
 fn load(image: &[u8]) -> Result<Handle, (Code, String)> {
     let plain = |code: Code| (code, String::new());
     let context = current().map_err(plain)?;
+    refuse_unsafe().map_err(plain)?;
     if image.starts_with(ELF) || image.starts_with(FATBIN) {
         let text = "the image is machine code for a real GPU; this device runs PTX text alone";
         return Err((Code::NO_BINARY_FOR_GPU, text.to_owned()));
@@ -198,6 +200,7 @@ pub(super) unsafe fn cuModuleLoadDataEx(
 
 pub(super) fn cuModuleUnload(handle: usize) -> Outcome {
     well(handle)?;
+    refuse_unsafe()?;
     function::remove_where(|function| function.module == handle);
     MODULES.remove(handle).map(drop)
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::capture;
 use super::context::{self, Context};
 use super::error::{Code, Outcome};
 use super::ffi::put;
@@ -12,6 +13,10 @@ use super::handles::{Handle, Registry, fresh};
 pub(super) const LEAST_PRIORITY: i32 = 0;
 pub(super) const GREATEST_PRIORITY: i32 = -5;
 
+/// The streams that every context has, and 0 for the first of them.
+pub(super) const LEGACY: Handle = 1;
+pub(super) const PER_THREAD: Handle = 2;
+
 /// A stream that was created.
 pub(super) struct Stream {
     context: Handle,
@@ -19,11 +24,24 @@ pub(super) struct Stream {
     priority: i32,
 }
 
+/// `CU_EVENT_WAIT_EXTERNAL` and `CU_EVENT_RECORD_EXTERNAL`.
+pub(super) const EXTERNAL: u32 = 1;
+
+/// `CU_STREAM_NON_BLOCKING`.
+const NON_BLOCKING: u32 = 1;
+
 static STREAMS: Registry<Stream> = Registry::new();
 
 /// True for the streams that every context has: the default, the legacy and the thread's own.
 fn is_built_in(handle: Handle) -> bool {
-    handle <= 2
+    handle <= PER_THREAD
+}
+
+/// Whether the legacy stream and this one wait for each other.
+pub(super) fn is_blocking(handle: Handle) -> bool {
+    STREAMS
+        .get(handle)
+        .is_ok_and(|stream| stream.flags & NON_BLOCKING == 0)
 }
 
 /// The context that a stream's work goes to, if that is well.
@@ -74,7 +92,10 @@ pub(super) unsafe fn cuStreamCreateWithPriority(
 }
 
 pub(super) fn cuStreamDestroy_v2(handle: usize) -> Outcome {
-    context::current()?;
+    let context = context::current()?;
+    if !is_built_in(handle) {
+        capture::refuse_captured(handle, &context)?;
+    }
     STREAMS.remove(handle).map(drop)
 }
 
@@ -115,41 +136,24 @@ pub(super) unsafe fn cuStreamGetCtx(handle: usize, out: *mut usize) -> Outcome {
     unsafe { put(out, context.handle) }
 }
 
-/// The event's work is done, as all work is.
+/// The event's work is done, as all work is: what is left is which capture the stream is then in.
 pub(super) fn cuStreamWaitEvent(handle: usize, event: usize, flags: u32) -> Outcome {
-    context_of(handle)?;
-    super::event::exists(event)?;
-    if flags > 1 {
-        return Err(Code::INVALID_VALUE);
+    let context = context_of(handle)?;
+    let at = super::event::captured_at(event)?;
+    match flags {
+        0 => capture::wait(handle, &context, at),
+        // An event from outside the graph, at each launch.
+        EXTERNAL => capture::submit(handle, || Ok(())),
+        _ => Err(Code::INVALID_VALUE),
     }
-    Ok(())
 }
 
 pub(super) fn cuStreamQuery(handle: usize) -> Outcome {
-    context_of(handle).map(drop)
+    capture::refuse_captured(handle, &*context_of(handle)?)
 }
 
 pub(super) fn cuStreamSynchronize(handle: usize) -> Outcome {
-    context_of(handle).map(drop)
-}
-
-pub(super) unsafe fn cuStreamIsCapturing(handle: usize, status: *mut u32) -> Outcome {
-    context_of(handle)?;
-    // SAFETY: null or writable, by the driver API's contract.
-    unsafe { put(status, 0) }
-}
-
-pub(super) unsafe fn cuStreamGetCaptureInfo(
-    handle: usize,
-    status: *mut u32,
-    id: *mut u64,
-) -> Outcome {
-    context_of(handle)?;
-    // SAFETY: null or writable, by the driver API's contract.
-    unsafe {
-        super::ffi::put_if_wanted(id, 0);
-        put(status, 0)
-    }
+    capture::refuse_captured(handle, &*context_of(handle)?)
 }
 
 /// Runs the function at once, on the caller's thread: the work before it is done.
@@ -158,15 +162,17 @@ pub(super) unsafe fn cuLaunchHostFunc(
     callback: *const u8,
     user_data: *mut u8,
 ) -> Outcome {
-    to_work_in(handle)?;
     if callback.is_null() {
         return Err(Code::INVALID_VALUE);
     }
     // SAFETY: by the driver API's contract it is a `CUhostFn`, and not null.
     let callback: unsafe extern "C" fn(*mut u8) = unsafe { std::mem::transmute(callback) };
-    // SAFETY: the caller passes data that goes with the function.
-    unsafe { callback(user_data) };
-    Ok(())
+    let user_data = user_data.expose_provenance();
+    capture::submit(handle, move || {
+        // SAFETY: the caller passes data that goes with the function, for as often as it is called.
+        unsafe { callback(std::ptr::with_exposed_provenance_mut(user_data)) };
+        Ok(())
+    })
 }
 
 pub(super) unsafe fn cuStreamAddCallback(
@@ -175,7 +181,8 @@ pub(super) unsafe fn cuStreamAddCallback(
     user_data: *mut u8,
     flags: u32,
 ) -> Outcome {
-    to_work_in(handle)?;
+    let context = to_work_in(handle)?;
+    capture::refuse_captured(handle, &context)?;
     if callback.is_null() || flags != 0 {
         return Err(Code::INVALID_VALUE);
     }

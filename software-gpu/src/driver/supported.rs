@@ -108,8 +108,16 @@ macro_rules! for_each_supported {
         cuStreamWaitEvent(h_stream: usize, h_event: usize, flags: u32);
         cuStreamAddCallback(h_stream: usize, callback: *const u8, user_data: *mut u8, flags: u32);
         cuThreadExchangeStreamCaptureMode(mode: *mut u32);
+        cuStreamBeginCapture_v2(h_stream: usize, mode: u32);
+        cuStreamEndCapture(h_stream: usize, ph_graph: *mut usize);
         cuStreamIsCapturing(h_stream: usize, capture_status: *mut u32);
         cuStreamGetCaptureInfo(h_stream: usize, capture_status_out: *mut u32, id_out: *mut u64);
+        cuGraphInstantiate_v2(ph_graph_exec: *mut usize, h_graph: usize, ph_error_node: *mut usize, log_buffer: *mut u8, buffer_size: usize);
+        cuGraphInstantiateWithFlags(ph_graph_exec: *mut usize, h_graph: usize, flags: u64);
+        cuGraphUpload(h_graph_exec: usize, h_stream: usize);
+        cuGraphLaunch(h_graph_exec: usize, h_stream: usize);
+        cuGraphExecDestroy(h_graph_exec: usize);
+        cuGraphDestroy(h_graph: usize);
         cuStreamQuery(h_stream: usize);
         cuStreamSynchronize(h_stream: usize);
         cuStreamDestroy_v2(h_stream: usize);

@@ -12,10 +12,10 @@ const INVALID_HANDLE: u32 = Code::INVALID_HANDLE.0;
 const INVALID_CONTEXT: u32 = Code::INVALID_CONTEXT.0;
 
 /// A context for one test, current in its thread.
-struct TestContext(usize);
+pub(super) struct TestContext(usize);
 
 impl TestContext {
-    fn new() -> TestContext {
+    pub fn new() -> TestContext {
         let mut handle = 0;
         // SAFETY: `handle` is writable.
         unsafe {
@@ -23,6 +23,10 @@ impl TestContext {
             assert_eq!(cuCtxCreate_v2(&mut handle, 0, 0), OK);
         }
         TestContext(handle)
+    }
+
+    pub fn handle(&self) -> usize {
+        self.0
     }
 }
 
@@ -40,14 +44,14 @@ fn current() -> usize {
     handle
 }
 
-fn alloc(bytes: usize) -> u64 {
+pub(super) fn alloc(bytes: usize) -> u64 {
     let mut address = 0;
     // SAFETY: `address` is writable.
     assert_eq!(unsafe { cuMemAlloc_v2(&mut address, bytes) }, OK);
     address
 }
 
-fn read(address: u64, bytes: usize) -> Vec<u8> {
+pub(super) fn read(address: u64, bytes: usize) -> Vec<u8> {
     let mut out = vec![0; bytes];
     // SAFETY: `out` has that many bytes.
     let code = unsafe { cuMemcpyDtoH_v2(out.as_mut_ptr(), address, bytes) };

@@ -1,5 +1,5 @@
 //! The table of the entry points that a client may link to or look up, and that the software device
-//! does not have: graphs, textures, external memory and the like. Types are as in the other table.
+//! does not have: graphs built node by node, textures, external memory and the like. Types are as in the other table.
 
 /// Calls the macro named with every entry point that the software device answers with
 /// `CUDA_ERROR_NOT_SUPPORTED`.
@@ -80,8 +80,6 @@ macro_rules! for_each_unsupported {
         cuMemRangeGetAttribute(data: *mut u8, data_size: usize, attribute: u32, dev_ptr: u64, count: usize);
         cuMemRangeGetAttributes(data: *mut *mut u8, data_sizes: *mut usize, attributes: *mut u32, num_attributes: usize, dev_ptr: u64, count: usize);
         cuPointerSetAttribute(value: *const u8, attribute: u32, ptr: u64);
-        cuStreamBeginCapture_v2(h_stream: usize, mode: u32);
-        cuStreamEndCapture(h_stream: usize, ph_graph: *mut usize);
         cuStreamGetCaptureInfo_v2(h_stream: usize, capture_status_out: *mut u32, id_out: *mut u64, graph_out: *mut usize, dependencies_out: *mut *const usize, num_dependencies_out: *mut usize);
         cuStreamUpdateCaptureDependencies(h_stream: usize, dependencies: *mut usize, num_dependencies: usize, flags: u32);
         cuStreamAttachMemAsync(h_stream: usize, dptr: u64, length: usize, flags: u32);
@@ -159,8 +157,6 @@ macro_rules! for_each_unsupported {
         cuGraphAddDependencies(h_graph: usize, from: *const usize, to: *const usize, num_dependencies: usize);
         cuGraphRemoveDependencies(h_graph: usize, from: *const usize, to: *const usize, num_dependencies: usize);
         cuGraphDestroyNode(h_node: usize);
-        cuGraphInstantiate_v2(ph_graph_exec: *mut usize, h_graph: usize, ph_error_node: *mut usize, log_buffer: *mut u8, buffer_size: usize);
-        cuGraphInstantiateWithFlags(ph_graph_exec: *mut usize, h_graph: usize, flags: u64);
         cuGraphExecKernelNodeSetParams(h_graph_exec: usize, h_node: usize, node_params: *const u8);
         cuGraphExecMemcpyNodeSetParams(h_graph_exec: usize, h_node: usize, copy_params: *const u8, ctx: usize);
         cuGraphExecMemsetNodeSetParams(h_graph_exec: usize, h_node: usize, memset_params: *const u8, ctx: usize);
@@ -170,10 +166,6 @@ macro_rules! for_each_unsupported {
         cuGraphExecEventWaitNodeSetEvent(h_graph_exec: usize, h_node: usize, event: usize);
         cuGraphExecExternalSemaphoresSignalNodeSetParams(h_graph_exec: usize, h_node: usize, node_params: *const u8);
         cuGraphExecExternalSemaphoresWaitNodeSetParams(h_graph_exec: usize, h_node: usize, node_params: *const u8);
-        cuGraphUpload(h_graph_exec: usize, h_stream: usize);
-        cuGraphLaunch(h_graph_exec: usize, h_stream: usize);
-        cuGraphExecDestroy(h_graph_exec: usize);
-        cuGraphDestroy(h_graph: usize);
         cuGraphExecUpdate(h_graph_exec: usize, h_graph: usize, h_error_node_out: *mut usize, update_result_out: *mut u32);
         cuGraphKernelNodeCopyAttributes(dst: usize, src: usize);
         cuGraphKernelNodeGetAttribute(h_node: usize, attr: u32, value_out: *mut u8);

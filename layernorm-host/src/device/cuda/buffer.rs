@@ -2,13 +2,15 @@
 
 use std::mem::ManuallyDrop;
 
-use cust::error::CudaError;
-use cust::memory::{CopyDestination, DeviceBuffer};
+use cust::memory::{CopyDestination, DeviceBuffer, DevicePointer};
 use cust::sys;
 
 use super::CudaDevice;
-use super::context::Context;
-use crate::{Error, Result};
+use super::context::{self, Context};
+use crate::{CudaCode, Error, Result};
+
+/// `CUDA_ERROR_OUT_OF_MEMORY`.
+const OUT_OF_MEMORY: u32 = 2;
 
 /// Bytes of device memory. Work that still touches them is on the owning handle's stream.
 pub(crate) struct Buffer {
@@ -22,10 +24,8 @@ impl CudaDevice {
         let context = &self.shared.context;
         let memory = {
             let _current = context.enter()?;
-            // SAFETY: u8 has no invalid values, and what is read was written before: by a copy, or
-            // by a kernel that fills its outputs.
-            unsafe { DeviceBuffer::uninitialized(bytes) }.map_err(|error| match error {
-                CudaError::OutOfMemory => {
+            allocate(bytes).map_err(|cause| match cause.code {
+                OUT_OF_MEMORY => {
                     let (free, total) = cust::memory::mem_get_info().unwrap_or((0, 0));
                     Error::OutOfMemory {
                         device: self.name().to_owned(),
@@ -34,7 +34,7 @@ impl CudaDevice {
                         total,
                     }
                 }
-                other => context.error("allocating memory", other),
+                _ => context.error("allocating memory", cause),
             })?
         };
         let mut buffer = Buffer {
@@ -46,6 +46,18 @@ impl CudaDevice {
         }
         Ok(buffer)
     }
+}
+
+/// Memory of the current context. By the driver's own call, since cust knows the names of few errors.
+fn allocate(bytes: usize) -> std::result::Result<DeviceBuffer<u8>, CudaCode> {
+    let mut address = 0;
+    if bytes > 0 {
+        // SAFETY: the call writes one address to where it is told.
+        context::check(unsafe { sys::cuMemAlloc_v2(&mut address, bytes) })?;
+    }
+    // SAFETY: so many bytes, just allocated, or none. u8 has no invalid values, and what is read was
+    // written before: by a copy, or by a kernel that fills its outputs.
+    Ok(unsafe { DeviceBuffer::from_raw_parts(DevicePointer::from_raw(address), bytes) })
 }
 
 impl Buffer {

@@ -1,6 +1,7 @@
 //! A device's primary context: made current for a call and put back after it, and the place where a
 //! driver's code becomes an error.
 
+use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use std::ptr;
 
@@ -23,11 +24,13 @@ pub struct Current<'a> {
 
 impl Context {
     pub fn retain(device: cust::device::Device, device_name: &str) -> Result<Self> {
-        let failed = |error| self::error(device_name, "retaining the primary context", error);
+        let failed = |cause| self::error(device_name, "retaining the primary context", cause);
         let mut before = ptr::null_mut();
         // SAFETY: `before` outlives the call, which writes it alone.
         check(unsafe { sys::cuCtxGetCurrent(&mut before) }).map_err(failed)?;
-        let context = cust::context::Context::new(device).map_err(failed)?;
+        let context = cust::context::Context::new(device)
+            .map_err(Cause::code)
+            .map_err(failed)?;
         // cust makes the context current, which would take a caller's own context away.
         // SAFETY: `before` is what the driver gave as current on this thread just now.
         check(unsafe { sys::cuCtxSetCurrent(before) }).map_err(failed)?;
@@ -46,8 +49,8 @@ impl Context {
         })
     }
 
-    pub fn error(&self, doing: &'static str, error: CudaError) -> Error {
-        self::error(&self.device_name, doing, error)
+    pub fn error(&self, doing: &'static str, cause: impl Cause) -> Error {
+        self::error(&self.device_name, doing, cause)
     }
 }
 
@@ -61,62 +64,57 @@ impl Drop for Current<'_> {
 }
 
 /// An error of a driver call, with what the software GPU knows beyond the code.
-pub fn error(device: &str, doing: &'static str, error: CudaError) -> Error {
+pub fn error(device: &str, doing: &'static str, cause: impl Cause) -> Error {
     Error::Cuda {
         device: device.to_owned(),
         doing,
-        cause: code(error),
+        cause: cause.code(),
         detail: cuda_driver::last_fault().unwrap_or_default(),
     }
 }
 
+/// What a driver call failed by: cust's error, which has the number but not the name, or the code itself.
+pub trait Cause {
+    fn code(self) -> CudaCode;
+}
+
+impl Cause for CudaError {
+    fn code(self) -> CudaCode {
+        code(self as u32)
+    }
+}
+
+impl Cause for CudaCode {
+    fn code(self) -> CudaCode {
+        self
+    }
+}
+
 /// The driver's own code and name.
-pub fn code(error: CudaError) -> CudaCode {
-    CudaCode {
-        code: error as u32,
-        name: name(&format!("{error:?}")),
+fn code(code: u32) -> CudaCode {
+    unsafe extern "C" {
+        /// As cust has it, but for a number that is none of its enumeration.
+        fn cuGetErrorName(error: u32, name: *mut *const c_char) -> u32;
     }
+    let mut name = ptr::null();
+    // SAFETY: `name` is writable; the driver takes any number.
+    let known = unsafe { cuGetErrorName(code, &mut name) } == 0 && !name.is_null();
+    let name = match known {
+        // SAFETY: the driver's names end in a zero and are never freed.
+        true => unsafe { CStr::from_ptr(name) }
+            .to_string_lossy()
+            .into_owned(),
+        false => "CUDA_ERROR_UNKNOWN".to_owned(),
+    };
+    CudaCode { code, name }
 }
 
-/// `IllegalAddress` to `CUDA_ERROR_ILLEGAL_ADDRESS`: cust's names are the driver's in another case.
-fn name(cust_name: &str) -> String {
-    let mut name = String::from("CUDA_ERROR");
-    for letter in cust_name.chars() {
-        if letter.is_ascii_uppercase() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
+/// A raw result as what it says.
+pub fn check(result: sys::CUresult) -> std::result::Result<(), CudaCode> {
+    match result as u32 {
+        0 => Ok(()),
+        failed => Err(code(failed)),
     }
-    name
-}
-
-/// A raw result as cust's error.
-pub fn check(result: sys::CUresult) -> std::result::Result<(), CudaError> {
-    use sys::cudaError_enum as raw;
-    Err(match result {
-        raw::CUDA_SUCCESS => return Ok(()),
-        raw::CUDA_ERROR_INVALID_VALUE => CudaError::InvalidValue,
-        raw::CUDA_ERROR_OUT_OF_MEMORY => CudaError::OutOfMemory,
-        raw::CUDA_ERROR_NOT_INITIALIZED => CudaError::NotInitialized,
-        raw::CUDA_ERROR_DEINITIALIZED => CudaError::Deinitialized,
-        raw::CUDA_ERROR_INVALID_DEVICE => CudaError::InvalidDevice,
-        raw::CUDA_ERROR_INVALID_IMAGE => CudaError::InvalidImage,
-        raw::CUDA_ERROR_INVALID_CONTEXT => CudaError::InvalidContext,
-        raw::CUDA_ERROR_NO_BINARY_FOR_GPU => CudaError::NoBinaryForGpu,
-        raw::CUDA_ERROR_INVALID_PTX => CudaError::InvalidPtx,
-        raw::CUDA_ERROR_INVALID_HANDLE => CudaError::InvalidHandle,
-        raw::CUDA_ERROR_NOT_FOUND => CudaError::NotFound,
-        raw::CUDA_ERROR_ILLEGAL_ADDRESS => CudaError::IllegalAddress,
-        raw::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES => CudaError::LaunchOutOfResources,
-        raw::CUDA_ERROR_LAUNCH_TIMEOUT => CudaError::LaunchTimeout,
-        raw::CUDA_ERROR_ILLEGAL_INSTRUCTION => CudaError::IllegalInstruction,
-        raw::CUDA_ERROR_MISALIGNED_ADDRESS => CudaError::MisalignedAddress,
-        raw::CUDA_ERROR_INVALID_ADDRESS_SPACE => CudaError::InvalidAddressSpace,
-        raw::CUDA_ERROR_LAUNCH_FAILED => CudaError::LaunchFailed,
-        raw::CUDA_ERROR_NOT_PERMITTED => CudaError::NotPermitted,
-        raw::CUDA_ERROR_NOT_SUPPORTED => CudaError::NotSupported,
-        _ => CudaError::UnknownError,
-    })
 }
 
 #[cfg(test)]
@@ -125,12 +123,18 @@ mod tests {
 
     #[test]
     fn names_are_the_drivers() {
-        let name = |error| code(error).to_string();
+        let name = |error: CudaError| error.code().to_string();
         assert_eq!(
             name(CudaError::IllegalAddress),
             "CUDA_ERROR_ILLEGAL_ADDRESS (700)"
         );
         assert_eq!(name(CudaError::OutOfMemory), "CUDA_ERROR_OUT_OF_MEMORY (2)");
         assert_eq!(name(CudaError::NoDevice), "CUDA_ERROR_NO_DEVICE (100)");
+        // One that cust has no name for.
+        let captured = check(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
+        assert_eq!(
+            captured.unwrap_err().to_string(),
+            "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT (906)"
+        );
     }
 }

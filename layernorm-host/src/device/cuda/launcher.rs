@@ -10,8 +10,12 @@ use crate::{BackwardPointers, Device, Error, ForwardPointers, Pass, Problem, Res
 /// Puts LayerNorm on a caller's stream, over a caller's memory. It allocates no memory, waits for nothing,
 /// and leaves the thread's current context as it was. It may be shared by threads.
 ///
-/// A kernel is compiled by the driver when it is first launched. [`prepare`](Self::prepare) does that
-/// beforehand, as is needed where the stream is being captured into a CUDA graph.
+/// A kernel is compiled by the driver when it is first launched, also where the stream is being captured
+/// into a CUDA graph. [`prepare`](Self::prepare) does that beforehand, so that a launch only launches.
+///
+/// A graph holds the addresses that it was captured with: their memory must live as long as the graph is
+/// launched, and what lies there at a launch is what it works on. The launcher itself must exist before the
+/// capture, since opening a device makes a stream and a context.
 ///
 /// ```
 /// use layernorm_host::{DType, Device, ForwardPointers, Launcher, Problem, Tensor};

@@ -22,11 +22,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cuda_driver::Backend;
 use cust::device::DeviceAttribute;
-use cust::error::CudaResult;
 use cust::stream::{Stream, StreamFlags};
 use cust::sys;
 
-use self::context::Context;
+use self::context::{Cause, Context};
 use self::module::Kernels;
 use crate::plan::Limits;
 use crate::{CudaCode, Error, Result};
@@ -117,8 +116,9 @@ impl CudaDevice {
         let own = || context::check(unsafe { sys::cuStreamSynchronize(std::ptr::null_mut()) });
         self.stream
             .synchronize()
+            .map_err(Cause::code)
             .and_then(|()| own())
-            .map_err(|error| context.error("waiting for the stream", error))
+            .map_err(|cause| context.error("waiting for the stream", cause))
     }
 
     pub fn load_kernels(&self) -> Result<()> {
@@ -194,7 +194,7 @@ impl Shared {
                 max_block: attribute(DeviceAttribute::MaxThreadsPerBlock)?,
                 sm_count: attribute(DeviceAttribute::MultiprocessorCount)?,
                 max_shared: shared_memory_per_block(device)
-                    .map_err(failed("asking for the limits"))?,
+                    .map_err(|cause| context::error(kind, "asking for the limits", cause))?,
                 compute_capability,
             },
             l2_cache_bytes: attribute(DeviceAttribute::L2CacheSize)?,
@@ -206,7 +206,7 @@ impl Shared {
 }
 
 /// Bytes of shared memory that a block may ask for. cust has no name for this attribute.
-fn shared_memory_per_block(device: cust::device::Device) -> CudaResult<u32> {
+fn shared_memory_per_block(device: cust::device::Device) -> std::result::Result<u32, CudaCode> {
     let optin = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
     let mut bytes = 0;
     // SAFETY: the call writes one value to where it is told.
@@ -292,7 +292,7 @@ fn choose(wanted: Wanted) -> Result<&'static str> {
     })?;
     let kind = kind_of(backend);
     cust::init(cust::CudaFlags::empty()).map_err(|error| {
-        let CudaCode { code, name } = context::code(error);
+        let CudaCode { code, name } = error.code();
         Error::NoDevice {
             wanted: kind,
             reason: format!("the driver does not start: {name} ({code})"),

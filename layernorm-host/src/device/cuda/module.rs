@@ -10,9 +10,9 @@ use cust::error::CudaError;
 use cust::module::Module;
 use cust::sys;
 
-use super::context::{self, Context};
+use super::context::{self, Cause, Context};
 use crate::trace::span;
-use crate::{Entry, Error, IMAGES, Image, Result};
+use crate::{CudaCode, Entry, Error, IMAGES, Image, Result};
 
 /// The kernels of one device.
 pub struct Kernels {
@@ -102,13 +102,14 @@ impl Kernels {
         let image = Image::with_kernel(&name, self.compute_capability).unwrap_or(self.image);
         let target = image.target;
         span!("load", kernel = %entry, image = target);
+        let _relaxed = Relaxed::new();
         let ptx = image
             .kernel(&name)
             .ok_or(Error::NoKernel { entry, target })?;
-        let module = load(&ptx).map_err(|(error, log)| Error::Jit {
+        let module = load(&ptx).map_err(|(cause, log)| Error::Jit {
             device: self.device_name.clone(),
             target,
-            cause: context::code(error),
+            cause,
             log,
         })?;
         let function = module
@@ -124,13 +125,33 @@ impl Kernels {
     }
 }
 
+/// While it lives, its thread may load modules although a stream is being captured into a graph: that
+/// stands on nothing that a module brings with it. Without it the driver refuses, and spoils the capture.
+struct Relaxed(sys::CUstreamCaptureMode);
+
+impl Relaxed {
+    fn new() -> Option<Self> {
+        let mut mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        // SAFETY: the call exchanges one value.
+        let exchanged = unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut mode) };
+        context::check(exchanged).ok().map(|()| Relaxed(mode))
+    }
+}
+
+impl Drop for Relaxed {
+    fn drop(&mut self) {
+        // SAFETY: as in `new`. The value is one that the driver gave.
+        let _ = unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut self.0) };
+    }
+}
+
 /// Lets launches of the kernel have all the shared memory that a block of its device may have. Without
 /// it they may have 48 KiB.
 ///
 /// # Safety
 ///
 /// `function` is of a loaded module of the current context.
-unsafe fn allow_shared_memory(function: sys::CUfunction) -> std::result::Result<(), CudaError> {
+unsafe fn allow_shared_memory(function: sys::CUfunction) -> std::result::Result<(), CudaCode> {
     let (mut device, mut most, mut declared) = (0, 0, 0);
     let optin = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
     let is_static = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
@@ -145,12 +166,12 @@ unsafe fn allow_shared_memory(function: sys::CUfunction) -> std::result::Result<
 }
 
 /// Loads PTX. cust hands out no log, so a failed load is repeated with a buffer for one.
-fn load(ptx: &str) -> std::result::Result<Module, (CudaError, String)> {
+fn load(ptx: &str) -> std::result::Result<Module, (CudaCode, String)> {
     let text = CString::new(ptx).map_err(|_| {
         let log = "the image holds a nul byte".to_owned();
-        (CudaError::InvalidPtx, log)
+        (CudaError::InvalidPtx.code(), log)
     })?;
-    Module::from_ptx_cstr(&text, &[]).map_err(|error| (error, jit_log(&text)))
+    Module::from_ptx_cstr(&text, &[]).map_err(|error| (error.code(), jit_log(&text)))
 }
 
 fn jit_log(ptx: &CString) -> String {
