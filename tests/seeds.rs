@@ -28,15 +28,18 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 /// A seed changes the order of blocks and warps, and by how much an approximate instruction is off. So sums without
-/// such an instruction in them have the same bits under every seed, and something else has not.
+/// such an instruction in them have the same bits under every seed, and something else has not. (The mean of a row that
+/// a cluster shares has one, an approximate 1 / n of each block's share.)
 #[test]
 fn the_order_of_blocks_and_warps_changes_no_sum() {
     let exact = |lines: &[String]| -> Vec<String> {
-        let sums = |line: &&String| line.starts_with("mean ") || line.starts_with("dbias ");
+        let sums = |line: &&String| {
+            (line.starts_with("mean ") && !line.contains("x8200 f32")) || line.starts_with("dbias ")
+        };
         lines.iter().filter(sums).cloned().collect()
     };
     let first = digest(1, 2);
-    assert_eq!(exact(&first).len(), 5 * 4 * 2);
+    assert_eq!(exact(&first).len(), 5 * 4 * 2 - 1);
     let mut differs = false;
     for seed in [2, 3, 20] {
         let other = digest(seed, 2);

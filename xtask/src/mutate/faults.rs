@@ -188,8 +188,8 @@ pub const FAULTS: &[Fault] = &[
         "two blocks write the same row of partials",
         Device,
         "kernels-gpu/src/partials.rs",
-        "thread::block_idx_x() as usize * n_cols as usize",
-        "(thread::block_idx_x() / 2) as usize * n_cols as usize",
+        "row as usize * n_cols as usize)\n}",
+        "(row / 2) as usize * n_cols as usize)\n}",
     ),
     fault(
         "dbias-for-dweight",
