@@ -12,6 +12,7 @@ import json
 import math
 import os
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def parse():
     parser.add_argument("--passes", default="forward,backward,both")
     parser.add_argument("--small", default="1x4096,64x4096", help="shapes for the host's cost of a launch; '' for none")
     parser.add_argument("--launch-cost", type=pathlib.Path, help="the example `launch_cost`, built")
+    parser.add_argument("--cpu-speed", type=pathlib.Path, help="the example `cpu_speed`, built; without a GPU")
     parser.add_argument("--budget-s", type=float, default=math.inf, help="no shape is begun that would end after it")
     parser.add_argument("--workers", type=int, default=0, help="processes that compile the peers' kernels beforehand")
     parser.add_argument("--variants", type=pathlib.Path, help="lines of JSON: builds of ours to compare, see README.md")
@@ -503,10 +505,36 @@ def error_on_software_gpu(torch, driver, ours, plan, weight, bias, pairs, expect
     return far
 
 
-def on_cpu(arguments):
+def processor():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def on_cpu(arguments, torch):
+    """PyTorch's CPU and ours, by layernorm-host/benches/cpu.py, into the same CSV."""
+    sys.path.insert(0, str(ROOT / "layernorm-host/benches"))
+    import cpu
+
     print("No CUDA GPU: PyTorch's CPU is measured against this library's CPU path. Nothing here is of a GPU.")
-    program = HERE.parent / "layernorm-host/benches/cpu.py"
-    sys.exit(subprocess.run([sys.executable, str(program)], cwd=ROOT).returncode)
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", "target"))
+    program = arguments.cpu_speed or cpu.program_in(ROOT / target)
+    name = f"CPU: {processor()}, {torch.get_num_threads()} threads"
+    print(f"{name}, torch {torch.__version__}")
+    print(f"versions: torch {torch.__version__}")
+    passes = [kind for kind in ("copy", "forward", "both") if kind == "copy" or kind in arguments.passes.split(",")]
+    shown = shapes(arguments) if arguments.shapes else [(d, *s) for d in arguments.dtypes.split(",") for s in cpu.SHAPES]
+    results = Results(arguments.out, name)
+    for dtype, n_rows, n_cols in shown:
+        print(f"{dtype} {n_rows} x {n_cols}", flush=True)
+        for (provider, kind), times in cpu.measure(program, n_rows, n_cols, dtype).items():
+            if kind in passes:
+                low, median, high = (1e3 * ms for ms in percentiles(times))
+                results.row(provider, kind, dtype, n_rows, n_cols, (low, median, high))
+                if high > 1.5 * low:
+                    print(f"    ... from {low:.0f} to {high:.0f} us: others use this machine, or it is too small to time")
 
 
 def main():
@@ -521,7 +549,7 @@ def main():
     if arguments.driver:
         return on_software_gpu(arguments, torch)
     if not torch.cuda.is_available():
-        return on_cpu(arguments)
+        return on_cpu(arguments, torch)
     if not (arguments.plan or arguments.variants or arguments.only_compile):
         sys.exit("--plan or --variants is needed: cargo build --release --example plan")
     on_gpu(arguments, torch)

@@ -47,41 +47,55 @@ def pytorch(n_rows, n_cols, dtype):
         x.grad = weight.grad = bias.grad = None
         torch.nn.functional.layer_norm(x, (n_cols,), weight, bias).backward(dy)
 
-    return median_ms(forward), median_ms(both), median_ms(lambda: x.detach().clone())
+    return {"forward": median_ms(forward), "both": median_ms(both), "copy": median_ms(lambda: x.detach().clone())}
 
 
 def ours(program, n_rows, n_cols, dtype):
-    command = [program, str(n_rows), str(n_cols), dtype, str(REPEATS)]
+    command = [str(program), str(n_rows), str(n_cols), dtype, str(REPEATS)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     forward, both, _copy = map(float, output.split())
-    return forward, both
+    return {"forward": forward, "both": both}
+
+
+def measure(program, n_rows, n_cols, dtype):
+    """Milliseconds of each round, sorted, by (provider, pass): PyTorch and ours in turn."""
+    times = {}
+    for _ in range(ROUNDS):
+        theirs = pytorch(n_rows, n_cols, DTYPES[dtype])
+        rounds = {("copy", "copy"): theirs.pop("copy")}
+        rounds |= {("torch", name): ms for name, ms in theirs.items()}
+        rounds |= {("ours", name): ms for name, ms in ours(program, n_rows, n_cols, dtype).items()}
+        for key, ms in rounds.items():
+            times.setdefault(key, []).append(ms)
+    return {key: sorted(ms) for key, ms in times.items()}
+
+
+def program_in(target):
+    program = os.path.join(target, "release", "examples", "cpu_speed")
+    if not os.path.exists(program):
+        sys.exit(f"{program} is not there: cargo build --release -p layernorm-host --example cpu_speed")
+    return program
+
+
+def machine():
+    return f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} processors"
 
 
 def main():
     target = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("CARGO_TARGET_DIR", "target")
-    program = os.path.join(target, "release", "examples", "cpu_speed")
-    if not os.path.exists(program):
-        sys.exit(f"{program} is not there: cargo build --release -p layernorm-host --example cpu_speed")
-    threads = torch.get_num_threads()
-    print(f"PyTorch {torch.__version__}, {threads} threads, {os.cpu_count()} processors\n")
+    program = program_in(target)
+    print(machine(), end="\n\n")
     print("| x | PyTorch fwd | ours | ratio | PyTorch fwd+bwd | ours | ratio | copy |")
     print("|---|---|---|---|---|---|---|---|")
     for name, dtype in DTYPES.items():
         for n_rows, n_cols in SHAPES:
-            rounds = [
-                (pytorch(n_rows, n_cols, dtype), ours(program, n_rows, n_cols, name))
-                for _ in range(ROUNDS)
-            ]
-            theirs = [statistics.median(column) for column in zip(*(r[0] for r in rounds))]
-            mine = [statistics.median(column) for column in zip(*(r[1] for r in rounds))]
-            copied = 2 * n_rows * n_cols * dtype.itemsize / theirs[2] / 1e6
-            print(
-                f"| {n_rows} x {n_cols} {name} "
-                f"| {theirs[0]:.2f} ms | {mine[0]:.2f} ms | {theirs[0] / mine[0]:.2f} "
-                f"| {theirs[1]:.2f} ms | {mine[1]:.2f} ms | {theirs[1] / mine[1]:.2f} "
-                f"| {copied:.1f} GB/s |",
-                flush=True,
-            )
+            times = measure(program, n_rows, n_cols, name)
+            cells = [f"{n_rows} x {n_cols} {name}"]
+            for kind in ("forward", "both"):
+                theirs, mine = (statistics.median(times[provider, kind]) for provider in ("torch", "ours"))
+                cells += [f"{theirs:.2f} ms", f"{mine:.2f} ms", f"{theirs / mine:.2f}"]
+            copied = 2 * n_rows * n_cols * dtype.itemsize / statistics.median(times["copy", "copy"]) / 1e6
+            print(f"| {' | '.join(cells)} | {copied:.1f} GB/s |", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 //! shown, whatever it says; README.md has the newest of these. `--check` says where a page is not of the committed figures.
 
 mod counters;
+mod losses;
 mod read;
 mod sections;
 mod tables;
@@ -33,7 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "docs/performance.md",
             vec![
                 ("runs", tables::runs(&runs)),
-                ("losses", of_each(tables::losses)),
+                ("losses", of_each(losses::losses)),
                 ("speed", of_each(tables::speed)),
                 ("launches", of_each(tables::launches)),
                 ("counters", of_each(tables::counters)),

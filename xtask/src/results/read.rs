@@ -287,6 +287,31 @@ fn figures(text: &str) -> Result<Csv> {
 }
 
 #[cfg(test)]
+/// For tests: lines of `PROVIDER PASS METRIC DTYPE ROWSxCOLS US`, whose rate is 1000 / US.
+pub fn of_lines(lines: &str) -> Run {
+    let mut csv =
+        "kernel_provider,kernel_operation_mode,metric_name,metric_unit,x_value,y_value_50,\
+                   extra_benchmark_config_str,gpu_name,timestamp,liger_version\n"
+            .to_owned();
+    for line in lines.trim().lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [provider, pass, metric, dtype, shape, us] = words[..] else {
+            panic!("{line}")
+        };
+        let (n_rows, n_cols) = shape.split_once('x').unwrap();
+        let rate = 1000.0 / us.parse::<f64>().unwrap();
+        let rate = if metric == "speed" {
+            format!(r#", ""gb_per_s"": {rate}"#)
+        } else {
+            String::new()
+        };
+        let config = format!(r#"{{""n_rows"": {n_rows}, ""dtype"": ""{dtype}""{rate}}}"#);
+        csv += &format!("{provider},{pass},{metric},us,{n_cols},{us},\"{config}\",A GPU,t,\n");
+    }
+    of_csv("2026-01-02-a-0000001", &csv).unwrap()
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,9 +1,9 @@
 //! Markdown of what was measured. A cell of what was not measured is blank.
 
+use super::losses;
 use super::read::{Run, Shape};
 
-const PASSES: [&str; 3] = ["forward", "backward", "both"];
-const OURS: &str = "ours";
+pub(super) const PASSES: [&str; 3] = ["forward", "backward", "both"];
 /// What README.md shows, of those that were measured.
 const SHORT_DTYPE: &str = "bf16";
 const SHORT_COLS: [u64; 6] = [512, 1024, 4096, 8192, 32768, 4099];
@@ -26,54 +26,6 @@ pub fn runs(runs: &[Run]) -> String {
     table(
         &["device", "driver", "date", "commit", "peers", "files"],
         rows.map(Vec::from),
-    )
-}
-
-/// Where a peer is ahead of us, the furthest first, and how often none is.
-pub fn losses(run: &Run) -> String {
-    let mut rows = Vec::new();
-    for (pass, dtype, shapes) in groups(run) {
-        let (mut fastest, mut compared, mut untimed) = (0, 0, Vec::new());
-        let mut behind: Vec<Behind> = Vec::new();
-        for shape in &shapes {
-            match (run.rate(OURS, pass, shape), best_peer(run, pass, shape)) {
-                (Some(ours), Some((peer, rate))) => {
-                    compared += 1;
-                    if ours >= rate {
-                        fastest += 1;
-                    } else {
-                        behind.push(Behind {
-                            pass,
-                            shape,
-                            peer,
-                            share: ours / rate,
-                        });
-                    }
-                }
-                (None, Some(_)) => untimed.push(format!("{} is without ours", sides(shape))),
-                (_, None) => {}
-            }
-        }
-        behind.sort_by(|a, b| a.share.total_cmp(&b.share));
-        let said = behind
-            .iter()
-            .map(|one| format!("{} at {}", one.text(), sides(one.shape)));
-        let said: Vec<_> = said.chain(untimed).collect();
-        if !(said.is_empty() && compared == 0) {
-            rows.push(vec![
-                pass.to_owned(),
-                dtype.to_owned(),
-                format!("{fastest} of {compared}"),
-                said.join("; "),
-            ]);
-        }
-    }
-    titled(
-        run,
-        table(
-            &["pass", "x", "ours is the fastest", "ours is behind"],
-            rows,
-        ),
     )
 }
 
@@ -195,64 +147,12 @@ pub fn short(run: &Run) -> String {
         .collect();
     let head: Vec<_> = head.iter().map(String::as_str).collect();
     let mut text = table(&head, rows);
-    let (mut fastest, mut compared) = (0, 0);
-    let mut worst: Option<Behind> = None;
-    let shapes = run.shapes(true);
-    for pass in PASSES {
-        for shape in &shapes {
-            let (Some(ours), Some((peer, rate))) =
-                (run.rate(OURS, pass, shape), best_peer(run, pass, shape))
-            else {
-                continue;
-            };
-            compared += 1;
-            fastest += usize::from(ours >= rate);
-            let share = ours / rate;
-            if share < worst.as_ref().map_or(1.0, |worst| worst.share) {
-                worst = Some(Behind {
-                    pass,
-                    shape,
-                    peer,
-                    share,
-                });
-            }
-        }
-    }
-    if compared > 0 {
-        text +=
-            &format!("\nOf all {compared} that were measured, ours is the fastest at {fastest}");
-        if let Some(worst) = worst {
-            let (pass, shape, behind) = (worst.pass, worst.shape, worst.text());
-            text += &format!(
-                "; furthest behind at {pass}, {} {}: {behind}",
-                sides(shape),
-                shape.dtype
-            );
-        }
-        text += ".\n";
-    }
+    text += &losses::summary(run);
     titled(run, text)
 }
 
-struct Behind<'a> {
-    pass: &'a str,
-    shape: &'a Shape,
-    peer: &'a str,
-    /// Our rate over the peer's.
-    share: f64,
-}
-
-impl Behind<'_> {
-    fn text(&self) -> String {
-        match 100.0 * (1.0 - self.share) {
-            percent if percent < 0.5 => format!("under 1 % behind {}", self.peer),
-            percent => format!("{percent:.0} % behind {}", self.peer),
-        }
-    }
-}
-
 /// (pass, dtype, shapes) of what filled the device and has a figure.
-fn groups(run: &Run) -> Vec<(&'static str, String, Vec<Shape>)> {
+pub(super) fn groups(run: &Run) -> Vec<(&'static str, String, Vec<Shape>)> {
     let shapes = run.shapes(true);
     let providers = run.providers();
     let mut groups: Vec<(&'static str, String, Vec<Shape>)> = Vec::new();
@@ -273,15 +173,6 @@ fn groups(run: &Run) -> Vec<(&'static str, String, Vec<Shape>)> {
         }
     }
     groups
-}
-
-fn best_peer<'a>(run: &'a Run, pass: &str, shape: &Shape) -> Option<(&'a str, f64)> {
-    let peers = run
-        .providers()
-        .into_iter()
-        .filter(|provider| *provider != OURS);
-    let rates = peers.filter_map(|peer| Some((peer, run.rate(peer, pass, shape)?)));
-    rates.max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 fn rates(run: &Run, providers: &[&str], pass: &str, shape: &Shape) -> Vec<String> {
@@ -315,11 +206,11 @@ fn marked(
     values.iter().map(cell).collect()
 }
 
-fn sides(shape: &Shape) -> String {
+pub(super) fn sides(shape: &Shape) -> String {
     format!("{} x {}", shape.n_rows, shape.n_cols)
 }
 
-fn titled(run: &Run, text: String) -> String {
+pub(super) fn titled(run: &Run, text: String) -> String {
     let text = if text.is_empty() {
         "Not measured here.\n"
     } else {
@@ -332,7 +223,7 @@ fn titled(run: &Run, text: String) -> String {
 }
 
 /// Nothing where there are no rows.
-fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |cells: &[&str]| {
         let cells = cells.iter().map(|cell| {
             if cell.is_empty() {
@@ -361,31 +252,7 @@ fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::read::of_csv;
-
-    /// `PROVIDER PASS METRIC DTYPE ROWSxCOLS US`: a byte a row in the rate makes it 1000 / us.
-    fn run(lines: &str) -> Run {
-        let mut csv =
-            "kernel_provider,kernel_operation_mode,metric_name,metric_unit,x_value,y_value_50,\
-                       extra_benchmark_config_str,gpu_name,timestamp,liger_version\n"
-                .to_owned();
-        for line in lines.trim().lines() {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let [provider, pass, metric, dtype, shape, us] = words[..] else {
-                panic!("{line}")
-            };
-            let (n_rows, n_cols) = shape.split_once('x').unwrap();
-            let rate = 1000.0 / us.parse::<f64>().unwrap();
-            let rate = if metric == "speed" {
-                format!(r#", ""gb_per_s"": {rate}"#)
-            } else {
-                String::new()
-            };
-            let config = format!(r#"{{""n_rows"": {n_rows}, ""dtype"": ""{dtype}""{rate}}}"#);
-            csv += &format!("{provider},{pass},{metric},us,{n_cols},{us},\"{config}\",A GPU,t,\n");
-        }
-        of_csv("2026-01-02-a-0000001", &csv).unwrap()
-    }
+    use crate::results::read::of_lines as run;
 
     const FULL: &str = "
         copy copy speed bf16 32x8 1
@@ -434,32 +301,6 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_said_with_its_winner() {
-        let made = losses(&run(FULL));
-        assert!(
-            made.contains("| forward | bf16 | 1 of 2 | 20 % behind liger at 32 x 8 |\n"),
-            "{made}"
-        );
-        assert!(
-            made.contains("| both | bf16 | 0 of 0 | 16 x 8 is without ours |\n"),
-            "{made}"
-        );
-    }
-
-    #[test]
-    fn the_furthest_behind_comes_first() {
-        let made = losses(&run("
-            copy copy speed f32 2x8 1
-            ours forward speed f32 2x8 2
-            torch forward speed f32 2x8 1.998
-            copy copy speed f32 3x8 1
-            ours forward speed f32 3x8 2
-            torch forward speed f32 3x8 1"));
-        let wanted = "| forward | f32 | 0 of 2 | 50 % behind torch at 3 x 8; under 1 % behind torch at 2 x 8 |\n";
-        assert!(made.contains(wanted), "{made}");
-    }
-
-    #[test]
     fn a_few_rows_have_device_and_host() {
         let made = launches(&run(FULL));
         assert!(
@@ -470,26 +311,28 @@ mod tests {
     }
 
     #[test]
-    fn the_short_table_has_the_worst_of_all() {
+    fn the_short_table_has_some_shapes_of_one_dtype() {
         let made = short(&run("
             copy copy speed bf16 2x1024 1
             ours forward speed bf16 2x1024 2
             torch forward speed bf16 2x1024 4
-            copy copy speed f32 2x77 1
-            ours backward speed f32 2x77 4
-            torch backward speed f32 2x77 1"));
+            copy copy speed f32 2x1024 1
+            ours backward speed f32 2x1024 4"));
         assert!(
             made.contains("| forward, 2 x 1024 | **500 (50%)** | 250 (25%) |\n"),
             "{made}"
         );
-        assert!(made.contains("Of all 2 that were measured, ours is the fastest at 1; furthest behind at backward, 2 x 77 f32: 75 % behind torch."), "{made}");
-        assert!(!made.contains("| backward, 2 x 77"), "{made}");
+        assert!(!made.contains("| backward"), "{made}");
+        assert!(
+            made.ends_with("Of all 1 that were measured, ours is the fastest at 1.\n"),
+            "{made}"
+        );
     }
 
     #[test]
     fn what_was_not_measured_is_said() {
         let made = run("ours forward speed f32 1x8 2");
-        for table in [losses, counters] {
+        for table in [losses::losses, counters] {
             assert!(
                 table(&made).contains("Not measured here."),
                 "{}",
