@@ -18,7 +18,7 @@ use crate::{DType, Device, Error, Result, Saved, Tensor};
 /// let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0], &[1, 4], &device)?;
 /// let y = fast_layernorm(&layer, &x)?;
 /// assert_eq!(y.shape(), [1, 4]);
-/// assert_eq!(layer.to_string(), "LayerNorm((4,), eps=1e-5, elementwise_affine=True)");
+/// assert_eq!(layer.to_string(), "LayerNorm((4,), eps=1e-05, elementwise_affine=True, bias=True)");
 /// # Ok::<(), layernorm_host::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -230,6 +230,7 @@ pub fn fast_layernorm(layernorm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
 }
 
 /// As PyTorch prints it.
+/// As PyTorch 2.15 prints its own.
 impl fmt::Display for LayerNorm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LayerNorm((")?;
@@ -239,12 +240,69 @@ impl fmt::Display for LayerNorm {
         if self.normalized_shape.len() == 1 {
             f.write_str(",")?;
         }
-        let affine = self.weight.is_some() || self.bias.is_some();
-        let affine = if affine { "True" } else { "False" };
-        write!(f, "), eps={:?}, elementwise_affine={affine}", self.eps)?;
-        if self.weight.is_some() && self.bias.is_none() {
-            f.write_str(", bias=False")?;
+        let python = |is: bool| if is { "True" } else { "False" };
+        write!(
+            f,
+            "), eps={}, elementwise_affine={}, bias={})",
+            python_float(self.eps),
+            python(self.weight.is_some() || self.bias.is_some()),
+            python(self.bias.is_some()),
+        )
+    }
+}
+
+/// A number as Python's `repr` has it: Rust's form, but for an exponent, which has its sign and two digits.
+fn python_float(value: f32) -> String {
+    let text = format!("{value:?}");
+    match text.split_once('e') {
+        None => text,
+        Some((digits, exponent)) => {
+            let (sign, exponent) = match exponent.strip_prefix('-') {
+                Some(exponent) => ('-', exponent),
+                None => ('+', exponent),
+            };
+            let digits = digits.strip_suffix(".0").unwrap_or(digits);
+            format!("{digits}e{sign}{exponent:0>2}")
         }
-        f.write_str(")")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_is_shown_as_pytorch_shows_its_own() {
+        // What `print(torch.nn.LayerNorm(...))` gives with PyTorch 2.15.
+        let (all, no_bias, none) = (
+            "elementwise_affine=True, bias=True",
+            "elementwise_affine=True, bias=False",
+            "elementwise_affine=False, bias=False",
+        );
+        let device = Device::cpu();
+        let layer = |shape: &[usize], eps| {
+            let layer = LayerNorm::new(shape, DType::F32, &device).unwrap();
+            layer.with_eps(eps).unwrap()
+        };
+        for (shape, eps, expected) in [
+            (&[1024][..], 1e-5, "(1024,), eps=1e-05"),
+            (&[2, 3], 1e-5, "(2, 3), eps=1e-05"),
+            (&[4], 1e-12, "(4,), eps=1e-12"),
+            (&[4], 2.5e-7, "(4,), eps=2.5e-07"),
+            (&[4], 1e-4, "(4,), eps=0.0001"),
+            (&[4], 0.0, "(4,), eps=0.0"),
+            (&[4], 1.0, "(4,), eps=1.0"),
+            (&[4], 123456.0, "(4,), eps=123456.0"),
+            (&[4], 1e16, "(4,), eps=1e+16"),
+        ] {
+            let shown = layer(shape, eps).to_string();
+            assert_eq!(shown, format!("LayerNorm({expected}, {all})"));
+        }
+        let weight = || Tensor::ones(DType::F32, &[4], &device).unwrap();
+        for (weight, expected) in [(Some(weight()), no_bias), (None, none)] {
+            let layer = LayerNorm::from_parameters(&[4], weight, None, 1e-5).unwrap();
+            let expected = format!("LayerNorm((4,), eps=1e-05, {expected})");
+            assert_eq!(layer.to_string(), expected);
+        }
     }
 }

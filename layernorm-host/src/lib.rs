@@ -59,6 +59,8 @@
 //! | a GPU older than sm_75 | [`Error::NoImage`] |
 //! | an address that is 0 or crooked; a workspace that is too small | [`Error::Address`], [`Error::Workspace`] |
 //! | a file that is not there, cannot be written, is not safetensors, lacks a tensor | [`Error::File`], [`Error::NotSafetensors`], [`Error::MissingTensor`] |
+//! | an eps in a file that is no number | [`Error::Metadata`] |
+//! | a kernel that the device's limits forbid | [`Error::Limit`] |
 //! | an array file that is not NumPy's, in Fortran order, of another dtype | [`Error::NotNpy`], [`Error::Layout`], [`Error::UnsupportedDType`] |
 //!
 //! # Features
@@ -71,7 +73,7 @@
 //! | `ndarray` | no | tensors from and to `ndarray` |
 //! | `tracing` | no | spans for passes, and within them plan, load and launch |
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 mod cpu;
 mod device;

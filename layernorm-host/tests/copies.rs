@@ -13,10 +13,11 @@ fn gpu() -> Device {
 }
 
 fn devices() -> Vec<Device> {
-    let mut devices = vec![Device::cpu()];
-    #[cfg(feature = "cuda")]
-    devices.push(gpu().with_new_stream().unwrap());
-    devices
+    vec![
+        Device::cpu(),
+        #[cfg(feature = "cuda")]
+        gpu().with_new_stream().unwrap(),
+    ]
 }
 
 /// 0, 1, 2, ... of f32.

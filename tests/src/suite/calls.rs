@@ -77,7 +77,7 @@ fn new_layer(device: &Device) -> Verdict {
         return Err(format!("weight {weight:?}, bias {bias:?}"));
     }
     let shown = layer.to_string();
-    if shown != "LayerNorm((3,), eps=1e-5, elementwise_affine=True)" {
+    if shown != "LayerNorm((3,), eps=1e-05, elementwise_affine=True, bias=True)" {
         return Err(shown);
     }
     Ok(())

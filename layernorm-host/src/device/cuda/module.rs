@@ -205,3 +205,18 @@ fn jit_log(ptx: &CString) -> String {
     let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
     String::from_utf8_lossy(&log[..end]).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_is_too_old_is_an_error() {
+        let error = Kernels::for_device("Tesla V100", (7, 0)).map(drop);
+        assert!(matches!(
+            &error,
+            Err(Error::NoImage { major: 7, minor: 0, oldest: 75, device }) if device == "Tesla V100"
+        ));
+        Kernels::for_device("T4", (7, 5)).unwrap();
+    }
+}
