@@ -201,7 +201,13 @@ fn forward_once(name: &str, operands: &Operands, direct: &Direct) -> String {
     // An odd row's last sector is the next row's first.
     let is_aligned = is_sectors(problem) && variant != "any";
     let counters = &done.counters;
-    let ends = |requests| if is_aligned { 0 } else { 2 * requests };
+    let ends = |requests| {
+        if is_aligned {
+            0
+        } else {
+            pieces(&done) * 2 * requests
+        }
+    };
     let beside = ends(counters.global_load_requests);
     let what = format!("{name}, x");
     asked(&what, done.requested(), beside, operands.of_rows, times);
@@ -245,7 +251,7 @@ fn backward_once(name: &str, operands: &Operands, direct: &Direct) -> String {
         let ends = if is_aligned {
             0
         } else {
-            2 * counters.global_load_requests
+            pieces(launch) * 2 * counters.global_load_requests
         };
         let beside = statistics_sectors(launch, problem.n_rows()) + ends;
         asked(
@@ -273,7 +279,7 @@ fn backward_once(name: &str, operands: &Operands, direct: &Direct) -> String {
             let ends = if is_aligned {
                 0
             } else {
-                2 * counters.global_store_requests
+                pieces(launch) * 2 * counters.global_store_requests
             };
             let what = format!("{name}, dx");
             asked(&what, launch.stored(), ends, operands.of_rows, 1);
@@ -300,6 +306,15 @@ fn backward_once(name: &str, operands: &Operands, direct: &Direct) -> String {
     variant
 }
 
+/// Pieces of memory that one request of a warp is for: rows that follow one another are one, except where a
+/// `ragged` kernel has whole vectors of each, or a part of its ends.
+fn pieces(launch: &Done) -> u64 {
+    match launch.launch.entry.variant() {
+        Some(Variant::Ragged { lanes, .. }) => u64::from(32 / lanes).max(1),
+        _ => 1,
+    }
+}
+
 /// Sectors that mean and rstd of the rows, and for a `columns` kernel the rows' sums, are asked in at most: one of
 /// each for every warp that has a part of a row.
 fn statistics_sectors(launch: &Done, n_rows: usize) -> u64 {
@@ -308,7 +323,9 @@ fn statistics_sectors(launch: &Done, n_rows: usize) -> u64 {
     } = launch.launch;
     let block_warps = u64::from(block / 32);
     let (values, warps) = match entry.variant() {
-        Some(Variant::Rows { lanes, .. }) => (2, u64::from(lanes / 32).max(1)),
+        Some(Variant::Rows { lanes, .. } | Variant::Ragged { lanes, .. }) => {
+            (2, u64::from(lanes / 32).max(1))
+        }
         Some(Variant::Cluster { blocks, .. }) => (2, block_warps * u64::from(blocks)),
         Some(Variant::Columns { .. }) => (4, block_warps * u64::from(grid)),
         _ => (2, block_warps),
@@ -409,7 +426,9 @@ fn partials_share(n_rows: usize, n_cols: usize, dtype: DType, direct: &Direct) -
 const ROWS_FOR_5_PERCENT: [(DType, usize); 3] = [
     (DType::F32, 16_384),
     (DType::F16, 45_056),
-    (DType::BF16, 32_768),
+    // At 512 to 1024 columns a row has 64 threads where it may start anywhere, of which a multiprocessor holds more
+    // blocks than of the tile for aligned rows.
+    (DType::BF16, 36_864),
 ];
 
 #[test]

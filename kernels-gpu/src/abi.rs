@@ -8,7 +8,7 @@
 //! |---|---|
 //! | pass | `forward`, `backward` |
 //! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first), `f64_f64` (`any` alone) |
-//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `narrow_<lanes>x<vecs>` (one element an access), `shared_<stages>` (a row in shared memory, forward alone), `cluster_<blocks>x<lanes>x<vecs>` (a long row over the blocks of a cluster; the image for sm_90 alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `any` |
+//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `ragged_<lanes>x<vecs>` (the same for rows that start anywhere; forward for 16-bit x alone), `narrow_<lanes>x<vecs>` (one element an access; forward for f32 alone), `shared_<stages>` (a row in shared memory, forward alone), `cluster_<blocks>x<lanes>x<vecs>` (a long row over the blocks of a cluster; the image for sm_90 alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `any` |
 //!
 //! The second kernel of the backward pass is `layernorm_reduce_<weight>`, with weight one of `f32`,
 //! `f16`, `bf16`, `f64`.
@@ -17,11 +17,11 @@
 
 use core::ffi::c_void;
 
-/// Bytes that one lane moves in one access of a `rows` variant. Every row's start, and `n_cols` times
-/// the element's size, must be a multiple of it.
+/// Bytes that one lane moves in one access. In a `rows` variant every row's start, and `n_cols` times the
+/// element's size, must be a multiple of it.
 pub const VECTOR_BYTES: u32 = 16;
 
-/// How a row lies over the threads of a block, in a `rows` or `narrow` variant.
+/// How a row lies over the threads of a block, in a `rows`, `ragged` or `narrow` variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowTile {
     /// Threads that share a row: a power of two, up to 32 or all of the block.
@@ -53,6 +53,23 @@ impl RowTile {
     pub const fn ring_bytes(&self) -> u32 {
         self.stages * self.vecs * self.block * VECTOR_BYTES
     }
+
+    /// Dynamic shared memory of a `ragged` variant's block, for so many tensors that are read (x; x and dy),
+    /// in bytes: images of the rows on their way or in work, and where those are filled again at once one
+    /// more, through which the results go out.
+    pub const fn ragged_bytes(&self, tensors: u32) -> u32 {
+        let images = match self.stages {
+            0 => tensors,
+            stages => tensors * stages + 1,
+        };
+        images * self.rows_per_block() * image_vectors(self.lanes, self.vecs) * VECTOR_BYTES
+    }
+}
+
+/// Vectors of the image of a row of up to `lanes * vecs` vectors: one more where the row starts inside a
+/// vector, and zeros after its end.
+pub const fn image_vectors(lanes: u32, vecs: u32) -> u32 {
+    lanes * vecs + 2
 }
 
 const fn tile(lanes: u32, vecs: u32, block: u32, stages: u32, blocks_per_sm: u32) -> RowTile {
@@ -86,12 +103,23 @@ pub const FORWARD_TILES: &[RowTile] = &[
 /// block's shared memory, `shared_1` where one does.
 pub const SHARED_BLOCK: u32 = 512;
 
-/// The forward pass's `narrow` variants, shortest row first.
+/// The forward pass's `narrow` variants for f32, shortest row first. Realigned in shared memory such rows were no faster
+/// at 1023 columns, and slower at 4099.
 pub const FORWARD_NARROW_TILES: &[RowTile] = &[
     tile(8, 4, 128, 0, 0),
     tile(32, 8, 128, 0, 0),
     tile(128, 8, 128, 0, 0),
     tile(512, 8, 512, 0, 1),
+    tile(1024, 8, 1024, 0, 1),
+];
+
+/// The forward pass's `ragged` variants for f16 and bf16, shortest row first.
+pub const FORWARD_RAGGED_TILES: &[RowTile] = &[
+    tile(8, 1, 128, 0, 0),
+    tile(16, 2, 64, 0, 0),
+    tile(128, 1, 128, 0, 0),
+    tile(256, 2, 256, 0, 0),
+    tile(256, 4, 256, 0, 3),
 ];
 
 /// The backward pass's `rows` variants for f32, shortest row first.
@@ -130,6 +158,25 @@ pub const BACKWARD_TILES_BF16: &[RowTile] = &[
     tile(16, 4, 128, 2, 2),
     tile(32, 4, 128, 2, 2),
     tile(128, 2, 128, 3, 3),
+    tile(128, 4, 128, 2, 2),
+    tile(256, 4, 256, 2, 1),
+];
+
+/// The backward pass's `ragged` variants for f32, shortest row first.
+pub const BACKWARD_RAGGED_TILES_F32: &[RowTile] = &[
+    tile(8, 2, 128, 2, 4),
+    tile(16, 4, 128, 2, 2),
+    tile(128, 2, 128, 3, 4),
+    tile(256, 2, 256, 2, 2),
+    tile(512, 2, 512, 3, 1),
+];
+
+/// The backward pass's `ragged` variants for f16 and bf16, shortest row first.
+pub const BACKWARD_RAGGED_TILES_HALF: &[RowTile] = &[
+    tile(8, 1, 128, 2, 4),
+    tile(16, 2, 128, 2, 2),
+    tile(64, 2, 64, 2, 5),
+    tile(128, 2, 128, 3, 2),
     tile(128, 4, 128, 2, 2),
     tile(256, 4, 256, 2, 1),
 ];

@@ -64,17 +64,16 @@ impl<T, W> Backward<T, W> {
 struct Row<R, const VECS: usize> {
     x: [R; VECS],
     dy: [R; VECS],
-    mean: f32,
-    rstd: f32,
+    statistics: [f32; 2],
 }
 
 /// What a lane keeps while its block goes through the rows.
 pub struct Columns<R, const E: usize, const VECS: usize> {
-    weight: [R; VECS],
-    dweight: [[f32; E]; VECS],
-    dbias: [[f32; E]; VECS],
+    pub weight: [R; VECS],
+    pub dweight: [[f32; E]; VECS],
+    pub dbias: [[f32; E]; VECS],
     /// For `sum_over_row`, which must alternate.
-    slot: u32,
+    pub slot: u32,
 }
 
 /// Gradients of rows of up to `LANES * VECS * E` columns, in blocks of `BLOCK` threads. Each thread has the
@@ -106,7 +105,7 @@ pub unsafe fn backward_rows<
     let row = |partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols);
     // SAFETY: all threads are here, and the partials' row of this block is its own.
     unsafe {
-        columns.write::<LANES, BLOCK>(row(p.partial_dweight), row(p.partial_dbias), p.n_cols);
+        columns.write::<LANES, BLOCK, true>(row(p.partial_dweight), row(p.partial_dbias), p.n_cols);
     }
 }
 
@@ -170,15 +169,14 @@ where
             first + last as u64 * place.step,
             if stage == 0 { last } else { stage - 1 },
         );
-        let [mean, rstd] = next_statistics;
+        let statistics = next_statistics;
         // SAFETY: as above.
         next_statistics = unsafe { p.statistics(row + place.step) };
         stage::wait::<STAGES>();
         let mut this = Row {
             x: [T::ZEROS; VECS],
             dy: [T::ZEROS; VECS],
-            mean,
-            rstd,
+            statistics,
         };
         for k in 0..VECS {
             // SAFETY: waited for.
@@ -223,9 +221,10 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
     /// Writes the sums to rows of partials, where those are not null.
     ///
     /// # Safety
-    /// All threads of the block call it; the rows have `n_cols` columns, and no other block writes there.
+    /// All threads of the block call it; the rows have `n_cols` columns, a multiple of `E` if `AT_ONCE`, and no
+    /// other block writes there.
     #[inline(always)]
-    pub unsafe fn write<const LANES: u32, const BLOCK: u32>(
+    pub unsafe fn write<const LANES: u32, const BLOCK: u32, const AT_ONCE: bool>(
         &self,
         dweight: *mut f32,
         dbias: *mut f32,
@@ -235,8 +234,8 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
     {
         // SAFETY: the caller's.
         unsafe {
-            write_partials::<E, LANES, VECS, BLOCK>(self.dweight, dweight, n_cols);
-            write_partials::<E, LANES, VECS, BLOCK>(self.dbias, dbias, n_cols);
+            write_partials::<E, LANES, VECS, BLOCK, AT_ONCE>(self.dweight, dweight, n_cols);
+            write_partials::<E, LANES, VECS, BLOCK, AT_ONCE>(self.dbias, dbias, n_cols);
         }
     }
 }
@@ -263,37 +262,21 @@ unsafe fn finish_row<
     T: Packed<E>,
     W: Packed<E>,
 {
-    let (mut g_sum, mut g_xhat_sum) = (0.0, 0.0);
-    for k in 0..VECS {
-        // x, mean and dy are zero where there is no row or column, and so is all that is summed.
-        let mean = if place.column(k) < p.n_cols {
-            this.mean
+    // x, mean and dy are zero where there is no row or column, and so is all that is summed.
+    let mean = |k: usize, _: &mut [f32; E], mean: f32| {
+        if place.column(k) < p.n_cols {
+            mean
         } else {
             0.0
-        };
-        let (x, dy, weight) = (
-            T::unpack(this.x[k]),
-            T::unpack(this.dy[k]),
-            W::unpack(columns.weight[k]),
-        );
-        let mut g = dy;
-        for i in 0..E {
-            let xhat = (x[i] - mean) * this.rstd;
-            columns.dweight[k][i] = ext::fma(dy[i], xhat, columns.dweight[k][i]);
-            columns.dbias[k][i] += dy[i];
-            g[i] = dy[i] * weight[i];
-            g_xhat_sum = ext::fma(g[i], xhat, g_xhat_sum);
         }
-        g_sum += sum(g);
-    }
+    };
+    let vectors = |k: usize| [this.x[k], this.dy[k]];
+    let sums = add_up::<T, W, E, VECS>(vectors, this.statistics, columns, mean);
     if p.dx.is_null() {
         return;
     }
     // SAFETY: the caller's; dx is null for all threads or for none.
-    let [g_sum, g_xhat_sum] =
-        unsafe { sum_over_cluster::<CLUSTER, LANES, 2>([g_sum, g_xhat_sum], columns.slot) };
-    columns.slot ^= 1;
-    let (c1, c2) = (g_sum * p.inv_n, g_xhat_sum * p.inv_n);
+    let over_row = unsafe { over_row::<CLUSTER, LANES>(sums, p.inv_n, &mut columns.slot) };
     let dx = p.dx.wrapping_add((row * p.dx_stride) as usize);
     let dsum = p.dsum.wrapping_add((row * p.dx_stride) as usize);
     for k in 0..VECS {
@@ -305,17 +288,82 @@ unsafe fn finish_row<
         let incoming =
             unsafe { T::load(dsum.wrapping_add(at), valid && !p.dsum.is_null(), T::ZEROS) };
         let incoming = T::unpack(incoming);
-        let (x, mut g) = (T::unpack(this.x[k]), T::unpack(this.dy[k]));
-        let weight = W::unpack(columns.weight[k]);
-        for i in 0..E {
-            let xhat = (x[i] - this.mean) * this.rstd;
-            g[i] = ext::fma(
-                this.rstd,
-                ext::fma(-xhat, c2, ext::fma(g[i], weight[i], -c1)),
-                incoming[i],
-            );
-        }
+        let weight = columns.weight[k];
+        let value = gradient::<T, W, E>(vectors(k), this.statistics, weight, over_row, incoming);
         // SAFETY: the row and the column exist, and belong to this lane alone.
-        unsafe { T::store(dx.wrapping_add(at), T::pack(g), valid) };
+        unsafe { T::store(dx.wrapping_add(at), T::pack(value), valid) };
     }
+}
+
+/// Adds a row to dweight and dbias, and gives this lane's sums of dy * weight and of dy * weight * xhat.
+/// `vectors` gives x and dy of vector k, `mean` says what is taken off vector k of x, which it may change before.
+#[inline(always)]
+pub fn add_up<T, W, const E: usize, const VECS: usize>(
+    vectors: impl Fn(usize) -> [T::Raw; 2],
+    [row_mean, rstd]: [f32; 2],
+    columns: &mut Columns<W::Raw, E, VECS>,
+    mean: impl Fn(usize, &mut [f32; E], f32) -> f32,
+) -> [f32; 2]
+where
+    T: Packed<E>,
+    W: Packed<E>,
+{
+    let (mut g_sum, mut g_xhat_sum) = (0.0, 0.0);
+    for k in 0..VECS {
+        let [mut x, dy] = vectors(k).map(T::unpack);
+        let weight = W::unpack(columns.weight[k]);
+        let mean = mean(k, &mut x, row_mean);
+        let mut g = dy;
+        for i in 0..E {
+            let xhat = (x[i] - mean) * rstd;
+            columns.dweight[k][i] = ext::fma(dy[i], xhat, columns.dweight[k][i]);
+            columns.dbias[k][i] += dy[i];
+            g[i] = dy[i] * weight[i];
+            g_xhat_sum = ext::fma(g[i], xhat, g_xhat_sum);
+        }
+        g_sum += sum(g);
+    }
+    [g_sum, g_xhat_sum]
+}
+
+/// A row's two means from its lanes' sums.
+///
+/// # Safety
+/// As for `sum_over_cluster`.
+#[inline(always)]
+pub unsafe fn over_row<const CLUSTER: u32, const LANES: u32>(
+    sums: [f32; 2],
+    inv_n: f32,
+    slot: &mut u32,
+) -> [f32; 2] {
+    // SAFETY: the caller's; the slot alternates.
+    let sums = unsafe { sum_over_cluster::<CLUSTER, LANES, 2>(sums, *slot) };
+    *slot ^= 1;
+    sums.map(|sum| sum * inv_n)
+}
+
+/// dx of a vector of x and dy, added to `incoming`.
+#[inline(always)]
+pub fn gradient<T, W, const E: usize>(
+    vectors: [T::Raw; 2],
+    [mean, rstd]: [f32; 2],
+    weight: W::Raw,
+    [c1, c2]: [f32; 2],
+    incoming: [f32; E],
+) -> [f32; E]
+where
+    T: Packed<E>,
+    W: Packed<E>,
+{
+    let [x, mut g] = vectors.map(T::unpack);
+    let weight = W::unpack(weight);
+    for i in 0..E {
+        let xhat = (x[i] - mean) * rstd;
+        g[i] = ext::fma(
+            rstd,
+            ext::fma(-xhat, c2, ext::fma(g[i], weight[i], -c1)),
+            incoming[i],
+        );
+    }
+    g
 }

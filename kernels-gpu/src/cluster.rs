@@ -151,7 +151,7 @@ pub unsafe fn backward_cluster<
     };
     // SAFETY: all threads are here; this block's columns of the cluster's row of partials are its own.
     unsafe {
-        columns.write::<LANES, LANES>(row(p.partial_dweight), row(p.partial_dbias), count);
+        columns.write::<LANES, LANES, true>(row(p.partial_dweight), row(p.partial_dbias), count);
     }
 }
 

@@ -4,8 +4,9 @@ use cuda_std::prelude::*;
 use half::{bf16, f16};
 
 use crate::abi::{
-    ANY_BLOCK, BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32, COLUMNS_BLOCK,
-    FORWARD_NARROW_TILES, FORWARD_TILES, REDUCE_BLOCK, RowTile, SHARED_BLOCK, SUMS_BLOCK,
+    ANY_BLOCK, BACKWARD_RAGGED_TILES_F32, BACKWARD_RAGGED_TILES_HALF, BACKWARD_TILES_BF16,
+    BACKWARD_TILES_F16, BACKWARD_TILES_F32, COLUMNS_BLOCK, FORWARD_NARROW_TILES,
+    FORWARD_RAGGED_TILES, FORWARD_TILES, REDUCE_BLOCK, RowTile, SHARED_BLOCK, SUMS_BLOCK,
     columns_vecs, find_tile,
 };
 use crate::any::{backward_any, forward_any};
@@ -13,6 +14,7 @@ use crate::backward::{Backward, backward_rows};
 use crate::columns::{backward_columns, backward_sums};
 use crate::forward::{Forward, forward_rows, forward_staged};
 use crate::partials::{Reduce, reduce_partials};
+use crate::ragged_rows::{backward_ragged, forward_ragged};
 use crate::shared_row::forward_shared;
 
 /// A forward kernel: its name's parts, its block, the blocks a multiprocessor should hold, and the function
@@ -121,17 +123,32 @@ macro_rules! backward {
 macro_rules! kernels {
     ($x:ident $w:ident $e:literal, backward $table:ident: $($backward:tt)*) => {
         forward_tiles!($x $w $e FORWARD_TILES "rows_" forward_rows: 8 1, 8 2, 8 4, 16 4, 32 4, 64 4, 128 4, 256 4);
-        forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 128 8, 512 8);
         forward_tiles!($x $w $e FORWARD_TILES "rows_" forward_staged: 1024 2);
         forward!($x, $w, "shared_2", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 2>);
         forward!($x, $w, "shared_1", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 1>);
         forward!($x, $w, "any", ANY_BLOCK, 0, forward_any::<$x, $w>);
-        backward_tiles!($x $w $e $table: $($backward)*);
+        backward_tiles!($x $w $e $table "rows_" backward_rows: $($backward)*);
         backward!($x, $w, "sums", SUMS_BLOCK, 0, backward_sums::<$x, $w, $e>);
         backward!($x, $w, "sums_narrow", SUMS_BLOCK, 0, backward_sums::<$x, $w, 1>);
         backward!($x, $w, "columns", COLUMNS_BLOCK, 3, backward_columns::<$x, $w, $e, { columns_vecs(false) as usize }>);
         backward!($x, $w, "columns_narrow", COLUMNS_BLOCK, 0, backward_columns::<$x, $w, 1, { columns_vecs(true) as usize }>);
         backward!($x, $w, "any", ANY_BLOCK, 0, backward_any::<$x, $w>);
+    };
+}
+
+/// The kernels for rows of f32 that are not at multiples of 16 bytes.
+macro_rules! apart_f32 {
+    ($x:ident $w:ident $e:literal) => {
+        forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 128 8, 512 8, 1024 8);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 4, 128 2, 256 2, 512 2);
+    };
+}
+
+/// The kernels for rows of f16 or bf16 that are not at multiples of 16 bytes.
+macro_rules! apart_half {
+    ($x:ident $w:ident $e:literal) => {
+        forward_tiles!($x $w $e FORWARD_RAGGED_TILES "ragged_" forward_ragged: 8 1, 16 2, 128 1, 256 2, 256 4);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 16 2, 64 2, 128 2, 128 4, 256 4);
     };
 }
 
@@ -156,20 +173,23 @@ macro_rules! forward_tiles {
     (@ forward_staged $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
         forward_staged::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { TILE.stages as usize }>
     };
+    (@ forward_ragged $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
+        forward_ragged::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { $lanes >= 32 && $vecs <= 2 }>
+    };
 }
 
 /// A backward kernel for each `lanes vecs` of a table.
 macro_rules! backward_tiles {
-    ($x:ident $w:ident $e:literal $table:ident: $($lanes:literal $vecs:literal),*) => {$(
+    ($x:ident $w:ident $e:literal $table:ident $prefix:literal $function:ident: $($lanes:literal $vecs:literal),*) => {$(
         const _: () = {
             const TILE: RowTile = find_tile($table, $lanes, $vecs);
             backward!(
                 $x,
                 $w,
-                concat!("rows_", stringify!($lanes), "x", stringify!($vecs)),
+                concat!($prefix, stringify!($lanes), "x", stringify!($vecs)),
                 TILE.block,
                 TILE.blocks_per_sm,
-                backward_rows::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { TILE.stages as usize }>
+                $function::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { TILE.stages as usize }>
             );
         };
     )*};
@@ -185,6 +205,17 @@ kernels!(f16 f32 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128
 kernels!(bf16 bf16 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 4);
 #[cfg(not(cuda_arch = "90"))]
 kernels!(bf16 f32 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 4);
+
+#[cfg(not(cuda_arch = "90"))]
+apart_f32!(f32 f32 4);
+#[cfg(not(cuda_arch = "90"))]
+apart_half!(f16 f16 8);
+#[cfg(not(cuda_arch = "90"))]
+apart_half!(f16 f32 8);
+#[cfg(not(cuda_arch = "90"))]
+apart_half!(bf16 bf16 8);
+#[cfg(not(cuda_arch = "90"))]
+apart_half!(bf16 f32 8);
 
 /// The second kernel of the backward pass, for a dtype of dweight and dbias.
 macro_rules! reduce {

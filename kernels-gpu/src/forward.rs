@@ -183,43 +183,12 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
         }
     }
 
-    let mut total = 0.0;
-    for k in 0..VECS {
-        total += sum(d[k]);
-    }
+    // Lanes without a column hold zeros, and must not count as -mean.
+    let taken_off = |k: usize, _: &mut [f32; E], mean: f32| if valid(k) { mean } else { 0.0 };
     // SAFETY: the caller's.
-    let [total] = unsafe { sum_over_row::<LANES, 1>([total], 0) };
-    let mean = total * p.inv_n;
-
-    let (mut shift, mut squares) = (0.0, 0.0);
-    for k in 0..VECS {
-        // Lanes without a column hold zeros, and must not count as -mean.
-        let mean = if valid(k) { mean } else { 0.0 };
-        d[k] = d[k].map(|x| x - mean);
-        shift += sum(d[k]);
-        for i in 0..E {
-            squares = ext::fma(d[k][i], d[k][i], squares);
-        }
-    }
-    // SAFETY: the caller's.
-    let [shift, squares] = unsafe { sum_over_row::<LANES, 2>([shift, squares], 1) };
-    let shift = shift * p.inv_n;
-    let rstd = rstd(squares * p.inv_n, shift, p.eps);
-
-    if place.lane == 0 && row_is_there {
-        // SAFETY: the row exists, and only this thread writes its statistics.
-        unsafe {
-            store_f32(
-                p.mean.wrapping_add(row as usize),
-                mean + shift,
-                !p.mean.is_null(),
-            );
-            store_f32(p.rstd.wrapping_add(row as usize), rstd, !p.rstd.is_null());
-        }
-    }
+    let [rstd, offset] = unsafe { centre(p, place, row, &mut d, taken_off) };
 
     let y = p.y.wrapping_add((row * p.y_stride) as usize);
-    let offset = -shift * rstd;
     for k in 0..VECS {
         let at = place.column(k) as usize;
         let [weight, bias] = if early {
@@ -270,6 +239,55 @@ where
         unsafe { T::store(at, raw[k], valid(k) && !p.sum.is_null()) };
     }
     raw
+}
+
+/// Takes the mean off a row's columns, writes its statistics, and gives `[rstd, offset]`: xhat is
+/// `d * rstd + offset`. `taken_off` says what is taken off vector k, which it may change before.
+///
+/// # Safety
+/// As for `forward_rows`; all threads of the warp, or of the block if the row has it, are here.
+#[inline(always)]
+pub unsafe fn centre<T, W, const E: usize, const LANES: u32, const VECS: usize>(
+    p: Forward<T, W>,
+    place: Place<E, LANES>,
+    row: u64,
+    d: &mut [[f32; E]; VECS],
+    taken_off: impl Fn(usize, &mut [f32; E], f32) -> f32,
+) -> [f32; 2] {
+    let mut total = 0.0;
+    for k in 0..VECS {
+        total += sum(d[k]);
+    }
+    // SAFETY: the caller's.
+    let [total] = unsafe { sum_over_row::<LANES, 1>([total], 0) };
+    let mean = total * p.inv_n;
+
+    let (mut shift, mut squares) = (0.0, 0.0);
+    for k in 0..VECS {
+        let mean = taken_off(k, &mut d[k], mean);
+        d[k] = d[k].map(|x| x - mean);
+        shift += sum(d[k]);
+        for i in 0..E {
+            squares = ext::fma(d[k][i], d[k][i], squares);
+        }
+    }
+    // SAFETY: the caller's.
+    let [shift, squares] = unsafe { sum_over_row::<LANES, 2>([shift, squares], 1) };
+    let shift = shift * p.inv_n;
+    let rstd = rstd(squares * p.inv_n, shift, p.eps);
+
+    if place.lane == 0 && row < p.n_rows {
+        // SAFETY: the row exists, and only this thread writes its statistics.
+        unsafe {
+            store_f32(
+                p.mean.wrapping_add(row as usize),
+                mean + shift,
+                !p.mean.is_null(),
+            );
+            store_f32(p.rstd.wrapping_add(row as usize), rstd, !p.rstd.is_null());
+        }
+    }
+    [rstd, -shift * rstd]
 }
 
 /// 1 / sqrt(var + eps), from the mean square of the deviations and the mean deviation.

@@ -11,6 +11,7 @@
 //! | both passes, with a long row over a cluster's blocks | `cluster` |
 //! | dweight and dbias over blocks | `partials` |
 //! | both passes for rows of any length | `any` |
+//! | both passes, with a row in registers, at any alignment | `ragged_rows`, by `ragged` |
 //! | both passes in f64 | `double` |
 //! | which thread has what | `place` |
 //! | sums over threads | `reduce` |
@@ -46,6 +47,8 @@ mod cluster_entry;
 mod forward;
 mod partials;
 mod place;
+mod ragged;
+mod ragged_rows;
 mod reduce;
 mod shared_row;
 mod stage;

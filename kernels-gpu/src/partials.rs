@@ -20,7 +20,9 @@ pub fn row_of_partials(partials: *mut f32, row: u32, n_cols: u32) -> *mut f32 {
 /// Writes this block's row of partials, `[n_cols]` at `partials`, if that is not null.
 ///
 /// Blocks with several rows in work first add up their lanes that hold the same columns: groups within a
-/// warp by shuffles, then the warps through shared memory, first warp first.
+/// warp by shuffles, then the warps through shared memory, first warp first. Where the row has the block
+/// and `n_cols` is a multiple of `E` (`AT_ONCE`), each lane writes its own; else shared memory puts the
+/// elements in order, so that consecutive lanes write consecutive elements.
 ///
 /// # Safety
 /// All threads of the block call it; the row is writable and no other block writes it.
@@ -30,6 +32,7 @@ pub unsafe fn write_partials<
     const LANES: u32,
     const VECS: usize,
     const BLOCK: u32,
+    const AT_ONCE: bool,
 >(
     values: [[f32; E]; VECS],
     partials: *mut f32,
@@ -42,7 +45,7 @@ pub unsafe fn write_partials<
     }
     let thread = thread::thread_idx_x();
     let lane = thread % LANES;
-    if LANES == BLOCK {
+    if LANES == BLOCK && AT_ONCE {
         for k in 0..VECS {
             let column = (lane + k as u32 * LANES) * E as u32;
             // SAFETY: the column exists if valid, and only this lane holds it.
@@ -60,11 +63,17 @@ pub unsafe fn write_partials<
     let shared: Shared<f32> = shared_words![f32; 256 * 8];
     const {
         assert!(
-            LANES == BLOCK || (BLOCK <= 256 && E <= 8),
-            "the shared array holds 256 threads' vectors"
+            (LANES == BLOCK && AT_ONCE) || BLOCK as usize * E <= 256 * 8,
+            "the shared array holds a vector of every thread"
         )
     };
     let width = LANES * E as u32;
+    // Rows of the array: what there is to add up.
+    let (rows, row) = if LANES == BLOCK {
+        (1, 0)
+    } else {
+        (BLOCK / 32, thread / 32)
+    };
     for k in 0..VECS {
         thread::sync_threads();
         for i in 0..E {
@@ -78,18 +87,18 @@ pub unsafe fn write_partials<
             if thread % 32 < LANES {
                 // SAFETY: within the array, which has room for every thread's E values; the barrier above
                 // lies between the last round's reads and this write.
-                unsafe { shared.store(thread / 32 * width + lane * E as u32 + i as u32, value) };
+                unsafe { shared.store(row * width + lane * E as u32 + i as u32, value) };
             }
         }
         thread::sync_threads();
         let mut c = thread;
         while c < width {
             let mut total = 0.0;
-            let mut warp = 0;
-            while warp < BLOCK / 32 {
+            let mut row = 0;
+            while row < rows {
                 // SAFETY: written before the barrier above.
-                total += unsafe { shared.load(warp * width + c) };
-                warp += 1;
+                total += unsafe { shared.load(row * width + c) };
+                row += 1;
             }
             let column = k as u32 * width + c;
             // SAFETY: the column exists if valid, and only this thread writes it.

@@ -59,9 +59,40 @@ impl<const E: usize, const LANES: u32> Place<E, LANES> {
         }
     }
 
+    /// The number of the lane's vector `k` in the row.
+    #[inline(always)]
+    pub fn chunk(self, k: usize) -> u32 {
+        self.lane + k as u32 * LANES
+    }
+
     /// The first column of the lane's vector `k`.
     #[inline(always)]
     pub fn column(self, k: usize) -> u32 {
-        (self.lane + k as u32 * LANES) * E as u32
+        self.chunk(k) * E as u32
     }
+
+    /// The same, of which the compiler does not know that it is.
+    #[inline(always)]
+    pub fn forgotten(self) -> Self {
+        Self {
+            lane: forgotten(self.lane),
+            ..self
+        }
+    }
+}
+
+/// The same value, of which the compiler does not know that it is.
+#[inline(always)]
+pub fn forgotten(value: u32) -> u32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let mut value = value;
+        // SAFETY: nothing is done.
+        unsafe {
+            core::arch::asm!("// {value}", value = inout(reg32) value, options(nostack, preserves_flags, nomem));
+        }
+        value
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    value
 }

@@ -81,6 +81,45 @@ pub unsafe fn ask(to: Shared<u32>, at: *const u8, valid: bool) {
     }
 }
 
+/// Starts the copies of several vectors of 16 bytes; what is masked out is left as it is.
+///
+/// # Safety
+/// As for [`ask`], for each.
+#[inline(always)]
+pub unsafe fn ask_whole<const VECS: usize>(
+    to: [Shared<u32>; VECS],
+    from: [(*const u8, bool); VECS],
+) {
+    #[cfg(all(target_arch = "nvptx64", cuda_arch = "80"))]
+    for k in 0..VECS {
+        let (at, valid) = from[k];
+        // SAFETY: the caller's.
+        unsafe {
+            core::arch::asm!(
+                "{{ .reg .pred p; .reg .u64 from; setp.ne.u32 p, {valid}, 0;",
+                "cvta.to.global.u64 from, {at};",
+                "@p cp.async.cg.shared.global [{to}], [from], 16; }}",
+                to = in(reg32) to[k].address(),
+                at = in(reg64) at,
+                valid = in(reg32) valid as u32,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+    #[cfg(not(all(target_arch = "nvptx64", cuda_arch = "80")))]
+    {
+        // All under way before the first is waited for.
+        // SAFETY: the caller's.
+        let vectors = from.map(|(at, valid)| unsafe { load_x4(at.cast(), valid, [0; 4]) });
+        for k in 0..VECS {
+            if from[k].1 {
+                // SAFETY: the caller's.
+                unsafe { to[k].store4(0, vectors[k]) };
+            }
+        }
+    }
+}
+
 /// Ends the asking for one row.
 #[inline(always)]
 pub fn commit() {

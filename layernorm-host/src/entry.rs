@@ -3,9 +3,10 @@
 use std::fmt;
 
 use kernels_gpu::abi::{
-    BACKWARD_CLUSTERS_F32, BACKWARD_CLUSTERS_HALF, BACKWARD_TILES_BF16, BACKWARD_TILES_F16,
-    BACKWARD_TILES_F32, ClusterTile, FORWARD_CLUSTERS_F32, FORWARD_CLUSTERS_HALF,
-    FORWARD_NARROW_TILES, FORWARD_TILES, RowTile,
+    BACKWARD_CLUSTERS_F32, BACKWARD_CLUSTERS_HALF, BACKWARD_RAGGED_TILES_F32,
+    BACKWARD_RAGGED_TILES_HALF, BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32,
+    ClusterTile, FORWARD_CLUSTERS_F32, FORWARD_CLUSTERS_HALF, FORWARD_NARROW_TILES,
+    FORWARD_RAGGED_TILES, FORWARD_TILES, RowTile,
 };
 
 use crate::DType;
@@ -75,11 +76,21 @@ impl Pass {
         }
     }
 
-    /// The pass's `narrow` variants, shortest row first.
-    pub fn narrow_tiles(self) -> &'static [RowTile] {
-        match self {
-            Pass::Forward => FORWARD_NARROW_TILES,
-            Pass::Backward => &[],
+    /// The pass's `ragged` variants for x of this dtype, shortest row first.
+    pub fn ragged_tiles(self, x: DType) -> &'static [RowTile] {
+        match (self, x) {
+            (_, DType::F64) | (Pass::Forward, DType::F32) => &[],
+            (Pass::Forward, _) => FORWARD_RAGGED_TILES,
+            (Pass::Backward, DType::F32) => BACKWARD_RAGGED_TILES_F32,
+            (Pass::Backward, _) => BACKWARD_RAGGED_TILES_HALF,
+        }
+    }
+
+    /// The pass's `narrow` variants for x of this dtype, shortest row first.
+    pub fn narrow_tiles(self, x: DType) -> &'static [RowTile] {
+        match (self, x) {
+            (Pass::Forward, DType::F32) => FORWARD_NARROW_TILES,
+            _ => &[],
         }
     }
 
@@ -92,12 +103,16 @@ impl Pass {
             lanes: tile.lanes,
             vecs: tile.vecs,
         });
-        let narrow = self.narrow_tiles().iter().map(|tile| Variant::Narrow {
+        let ragged = self.ragged_tiles(x).iter().map(|tile| Variant::Ragged {
+            lanes: tile.lanes,
+            vecs: tile.vecs,
+        });
+        let narrow = self.narrow_tiles(x).iter().map(|tile| Variant::Narrow {
             lanes: tile.lanes,
             vecs: tile.vecs,
         });
         let clusters = self.cluster_tiles(x).iter().map(Variant::of_cluster);
-        let mut variants: Vec<Variant> = rows.chain(narrow).chain(clusters).collect();
+        let mut variants: Vec<Variant> = rows.chain(ragged).chain(narrow).chain(clusters).collect();
         match self {
             Pass::Forward => variants.extend([2, 1].map(|stages| Variant::Shared { stages })),
             Pass::Backward => {
@@ -121,7 +136,14 @@ pub enum Variant {
         /// Vectors a thread holds.
         vecs: u32,
     },
-    /// In registers, `vecs` single elements in each of `lanes` threads.
+    /// In registers in the same way, for rows that start anywhere; forward for 16-bit x alone.
+    Ragged {
+        /// Threads that share a row.
+        lanes: u32,
+        /// Vectors a thread holds.
+        vecs: u32,
+    },
+    /// In registers, `vecs` single elements in each of `lanes` threads; the forward pass for f32 alone.
     Narrow {
         /// Threads that share a row.
         lanes: u32,
@@ -226,6 +248,7 @@ impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Variant::Rows { lanes, vecs } => write!(f, "rows_{lanes}x{vecs}"),
+            Variant::Ragged { lanes, vecs } => write!(f, "ragged_{lanes}x{vecs}"),
             Variant::Narrow { lanes, vecs } => write!(f, "narrow_{lanes}x{vecs}"),
             Variant::Cluster {
                 blocks,

@@ -6,7 +6,8 @@
 //! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first tile of `kernels_gpu::abi` that it fits |
 //! | as above, longer than any tile, on a device from sm_90 on, and the row fits a cluster | `cluster`: the first that it fits |
 //! | as above without clusters, forward, and the row fits shared memory twice, or once | `shared_2`, `shared_1` |
-//! | not so aligned, forward, and the row fits a narrow tile | `narrow`: the first that it fits |
+//! | not so aligned, and the row fits a ragged tile (backward, or of f16 or bf16) | `ragged`: the first that it fits |
+//! | not so aligned, forward, f32, and the row fits a narrow tile | `narrow`: the first that it fits |
 //! | none of these, backward, and longer than 4096 columns | `sums`, then `columns`; not so aligned: `sums_narrow`, `columns_narrow` |
 //! | any other, and every row in f64 | `any` |
 //!
@@ -268,8 +269,20 @@ impl RowsKernel {
                 };
             }
         } else {
+            let vectors = row_bytes.div_ceil(u64::from(VECTOR_BYTES));
+            let tiles = pass.ragged_tiles(problem.dtype());
+            if let Some(tile) = tiles.iter().find(|tile| {
+                vectors <= u64::from(tile.max_vectors())
+                    && u64::from(tile.ragged_bytes(rings)) <= room
+            }) {
+                let (lanes, vecs) = (tile.lanes, tile.vecs);
+                return RowsKernel {
+                    shared_bytes: tile.ragged_bytes(rings),
+                    ..tiled(tile, Variant::Ragged { lanes, vecs })
+                };
+            }
             let columns = problem.n_cols() as u64;
-            let tiles = pass.narrow_tiles();
+            let tiles = pass.narrow_tiles(problem.dtype());
             if let Some(tile) = tiles.iter().find(|tile| fits(tile, columns)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
                 return tiled(tile, Variant::Narrow { lanes, vecs });

@@ -46,8 +46,11 @@ fn backward_args(problem: &Problem) -> BackwardArgs {
     }
 }
 
-fn is_narrow(launch: &Launch) -> bool {
-    matches!(launch.entry.variant(), Some(Variant::Narrow { .. }))
+fn is_apart(launch: &Launch) -> bool {
+    matches!(
+        launch.entry.variant(),
+        Some(Variant::Ragged { .. } | Variant::Narrow { .. })
+    )
 }
 
 fn planned(problem: &Problem, args: &ForwardArgs) -> Launch {
@@ -154,30 +157,68 @@ fn clusters_have_a_row_of_partials_each_and_few_of_them() {
 }
 
 #[test]
-fn a_ragged_row_goes_to_a_narrow_tile_or_to_any() {
-    let chosen = |pass, n_cols| {
-        RowsKernel::choose(pass, &problem(5, n_cols, DType::F16), true, &H200)
-            .entry
-            .variant()
-            .unwrap()
-    };
-    for n_cols in [1, 7, 129, 1023, 4095] {
-        let variant = chosen(Pass::Forward, n_cols);
-        assert!(matches!(variant, Variant::Narrow { .. }), "{n_cols}");
+fn a_row_that_starts_anywhere_goes_to_the_first_tile_for_such_rows_that_it_fits() {
+    for (pass, dtype) in passes_and_dtypes() {
+        let per_vector = VECTOR_BYTES as usize / dtype.size();
+        let ragged = pass.ragged_tiles(dtype).iter().map(|tile| {
+            let (lanes, vecs) = (tile.lanes, tile.vecs);
+            let longest = tile.max_vectors() as usize * per_vector;
+            (longest, Variant::Ragged { lanes, vecs })
+        });
+        let narrow = pass.narrow_tiles(dtype).iter().map(|tile| {
+            let (lanes, vecs) = (tile.lanes, tile.vecs);
+            (tile.max_vectors() as usize, Variant::Narrow { lanes, vecs })
+        });
+        let mut shorter = 0;
+        for (longest, wanted) in ragged.chain(narrow) {
+            assert!(
+                longest % 16 == 0,
+                "an odd row's length is not that of an aligned one"
+            );
+            for (n_cols, aligned) in [(shorter + 1, true), (longest - 1, true), (longest, false)] {
+                let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), aligned, &H200);
+                assert_eq!(kernel.entry.variant(), Some(wanted), "{n_cols}");
+            }
+            shorter = longest;
+        }
+        let kernel = RowsKernel::choose(pass, &problem(5, shorter + 1, dtype), true, &H200);
+        let wanted = match (pass, dtype) {
+            (_, DType::F64) | (Pass::Forward, _) => Variant::Any,
+            (Pass::Backward, _) => Variant::Columns { narrow: true },
+        };
+        assert_eq!(kernel.entry.variant(), Some(wanted), "{dtype}");
     }
-    assert_eq!(chosen(Pass::Forward, 4099), Variant::Any);
-    assert_eq!(chosen(Pass::Backward, 7), Variant::Any);
+}
+
+/// Dynamic shared memory is by blocks: all that the table says a multiprocessor holds must fit it.
+#[test]
+fn ragged_tiles_fit_as_often_as_the_table_says() {
+    const PER_SM: u32 = 228 << 10;
+    for (pass, dtype) in passes_and_dtypes() {
+        for tile in pass.ragged_tiles(dtype) {
+            let tensors = if pass == Pass::Forward { 1 } else { 2 };
+            // A block takes 1 KiB for the system, too.
+            let bytes = tile.ragged_bytes(tensors) + STATIC_SHARED_BYTES + 1024;
+            assert!(bytes * tile.blocks_per_sm.max(1) <= PER_SM, "{tile:?}");
+        }
+    }
 }
 
 #[test]
 fn tiles_are_sorted_and_sound() {
     for (pass, dtype) in passes_and_dtypes() {
-        for tiles in [pass.tiles(dtype), pass.narrow_tiles()] {
+        for tiles in [
+            pass.tiles(dtype),
+            pass.ragged_tiles(dtype),
+            pass.narrow_tiles(dtype),
+        ] {
             assert!(tiles.is_sorted_by(|a, b| a.max_vectors() < b.max_vectors()));
             for tile in tiles {
                 assert!(tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0);
                 assert!(tile.lanes <= 32 || tile.lanes == tile.block);
                 assert!(tile.stages == 0 || tile.blocks_per_sm > 0);
+                // 8 lanes move the elements at a ragged row's ends.
+                assert!(tile.lanes >= 8);
             }
         }
     }
@@ -190,7 +231,7 @@ fn a_device_with_little_shared_memory_gets_kernels_that_fit_it() {
         ..H200
     };
     for (pass, dtype) in passes_and_dtypes() {
-        for n_cols in [64, 512, 4096, 8192, 65_536] {
+        for n_cols in [64, 512, 4095, 4096, 8191, 8192, 65_536] {
             let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &t4);
             assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= t4.max_shared);
         }
@@ -205,10 +246,10 @@ fn passes_and_dtypes() -> impl Iterator<Item = (Pass, DType)> {
 }
 
 #[test]
-fn whatever_is_not_a_multiple_of_16_bytes_goes_element_by_element() {
+fn whatever_is_not_a_multiple_of_16_bytes_has_kernels_of_its_own() {
     let aligned = problem(5, 384, DType::F16);
     let args = forward_args(&aligned);
-    assert!(!is_narrow(&planned(&aligned, &args)));
+    assert!(!is_apart(&planned(&aligned, &args)));
     for args in [
         ForwardArgs { x: 0x1002, ..args },
         ForwardArgs { y: 0x2008, ..args },
@@ -228,10 +269,10 @@ fn whatever_is_not_a_multiple_of_16_bytes_goes_element_by_element() {
             ..args
         },
     ] {
-        assert!(is_narrow(&planned(&aligned, &args)), "{args:?}");
+        assert!(is_apart(&planned(&aligned, &args)), "{args:?}");
     }
     let ragged = problem(5, 1023, DType::F32);
-    assert!(is_narrow(&planned(&ragged, &forward_args(&ragged))));
+    assert!(is_apart(&planned(&ragged, &forward_args(&ragged))));
 }
 
 #[test]

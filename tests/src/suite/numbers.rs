@@ -12,7 +12,10 @@ pub const TESTS: &[(&str, Test)] = &[
     ("two_rows", |device| rows(2, device)),
     ("ragged_rows", |device| rows(37, device)),
     ("every_tile_and_one_vector_more", every_tile),
-    ("every_narrow_tile_and_one_column_more", every_narrow_tile),
+    (
+        "every_tile_for_rows_anywhere_and_one_column_more",
+        every_tile_for_rows_anywhere,
+    ),
     ("rows_longer_than_any_tile", long_rows),
     ("long_rows_otherwise", long_rows_otherwise),
     ("more_rows_than_the_grid_has_places", many_rows),
@@ -53,13 +56,18 @@ fn every_tile(device: &Device) -> Verdict {
     Ok(())
 }
 
-fn every_narrow_tile(device: &Device) -> Verdict {
+fn every_tile_for_rows_anywhere(device: &Device) -> Verdict {
     for (dtype, parameter_dtype) in dtypes() {
-        for tile in Pass::Forward.narrow_tiles() {
-            // Odd, so that no row but the first starts at a multiple of 16 bytes.
-            let fits = tile.max_vectors() as usize - 1;
-            for n_cols in [fits, fits + 2] {
-                check::case(&Case::new(3, n_cols, dtype, parameter_dtype), device)?;
+        let per_vector = 16 / dtype.size();
+        for pass in [Pass::Forward, Pass::Backward] {
+            let ragged = pass.ragged_tiles(dtype).iter();
+            let ragged = ragged.map(|tile| tile.max_vectors() as usize * per_vector);
+            let narrow = pass.narrow_tiles(dtype).iter();
+            for longest in ragged.chain(narrow.map(|tile| tile.max_vectors() as usize)) {
+                // Odd, so that no row but the first starts at a multiple of 16 bytes.
+                for n_cols in [longest - 1, longest + 1] {
+                    check::case(&Case::new(3, n_cols, dtype, parameter_dtype), device)?;
+                }
             }
         }
     }
@@ -185,7 +193,7 @@ fn other_eps(device: &Device) -> Verdict {
 /// zero times that is not zero.
 fn huge_constant_rows(device: &Device) -> Verdict {
     // Powers of two, whose sums are exact: squares of a rounded mean would overflow by themselves.
-    for n_cols in [4, 8, 16] {
+    for n_cols in [1, 2, 4, 8, 16] {
         let case = Case {
             mean: 1e30,
             eps: 1e-30,

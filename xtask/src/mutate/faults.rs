@@ -76,8 +76,8 @@ pub const FAULTS: &[Fault] = &[
         "two sums after one another use the same shared memory with one barrier between them",
         Device,
         "kernels-gpu/src/backward.rs",
-        "columns.slot ^= 1;",
-        "columns.slot ^= 0;",
+        "*slot ^= 1;",
+        "*slot ^= 0;",
     ),
     fault(
         "wrong-lane-in-shuffle",
@@ -116,8 +116,8 @@ pub const FAULTS: &[Fault] = &[
         "lanes without a column count as a zero in the variance",
         Device,
         "kernels-gpu/src/forward.rs",
-        "let mean = if valid(k) { mean } else { 0.0 };",
-        "let mean = mean + 0.0;",
+        "if valid(k) { mean } else { 0.0 }",
+        "mean + 0.0 * k as f32",
     ),
     fault(
         "last-vector-left-out",
@@ -156,8 +156,8 @@ pub const FAULTS: &[Fault] = &[
         "what rounding the mean left over is not taken off",
         Device,
         "kernels-gpu/src/forward.rs",
-        "let offset = -shift * rstd;",
-        "let offset = 0.0;",
+        "[rstd, -shift * rstd]",
+        "[rstd, 0.0]",
     ),
     fault(
         "no-pivot",
@@ -212,8 +212,8 @@ pub const FAULTS: &[Fault] = &[
         "the gradient that is to be added to dx is not",
         Device,
         "kernels-gpu/src/backward.rs",
-        "                incoming[i],\n",
-        "                0.0 * incoming[i],\n",
+        "            incoming[i],\n",
+        "            0.0 * incoming[i],\n",
     ),
     fault(
         "wrong-stride",

@@ -7,12 +7,17 @@
 //! | `//cuda_std cluster BLOCKS` | `.explicitcluster` and `.reqnctapercluster BLOCKS, 1, 1` there |
 //! | `//cuda_std shared NAME BYTES ALIGN` | `.shared .align ALIGN .b8 NAME[BYTES];` before the first entry point |
 //! | `//cuda_std dynamic_shared NAME` | `.extern .shared .align 16 .b8 NAME[];` there |
+//!
+//! LLVM's comments around assembly blocks go, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Scope, entry_name};
 
 const MARKER: &str = "//cuda_std ";
+
+/// LLVM's comments around each assembly block: an eighth of a file that has many.
+const FRAME: [&str; 2] = ["// begin inline asm", "// end inline asm"];
 
 /// A marker that `cuda_std` would not have left.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +105,9 @@ impl Markers {
         let mut scope = Scope::default();
         for (number, line) in lines.iter().enumerate() {
             let entry = scope.enter(number, line);
+            if FRAME.contains(&line.trim()) {
+                markers.lines.insert(number);
+            }
             let Some(marker) = line.trim().strip_prefix(MARKER) else {
                 continue;
             };
@@ -110,12 +118,6 @@ impl Markers {
             };
             markers.add(marker, entry).map_err(error)?;
             markers.lines.insert(number);
-            // An assembly block that was the marker alone goes with its frame.
-            let before = number.checked_sub(1).map(|before| lines[before].trim());
-            let after = lines.get(number + 1).map(|after| after.trim());
-            if before == Some("// begin inline asm") && after == Some("// end inline asm") {
-                markers.lines.extend([number - 1, number + 1]);
-            }
         }
         Ok(markers)
     }
@@ -199,6 +201,12 @@ mod tests {
     fn ptx_without_markers_stays_as_it_is() {
         let ptx = module("");
         assert_eq!(finish_ptx(&ptx).unwrap(), ptx);
+    }
+
+    #[test]
+    fn assembly_blocks_lose_their_frames_and_nothing_else() {
+        let ptx = module(&asm("nop;"));
+        assert_eq!(finish_ptx(&ptx).unwrap(), module("\tnop;\n"));
     }
 
     #[test]

@@ -1,0 +1,474 @@
+//! Rows that start anywhere, moved 16 bytes an access all the same.
+//!
+//! Memory is read and written by aligned vectors of 16 bytes, a lane works on *chunks* of 16 bytes that start
+//! at a row's first column, and shared memory stands between the two. So a lane has the columns that it has
+//! in a `rows` variant, whatever the address, and the results are the same bits.
+//!
+//! ```text
+//! address:    |  V0    |  V1    |  V2    |  V3    |      aligned vectors; the row starts `shift` bytes into V0
+//! row:           | c0     | c1     | c2   |              chunk j is the end of V(j) and the start of V(j + 1)
+//!             |--|         shift                         V1 and V2 are copied whole, of V0 and V3 only the row's part
+//! ```
+//!
+//! Loading, the row's image in shared memory is a copy of its vectors. Storing, it is the chunks one after
+//! the other, and vector i is the end of chunk i - 1 and the start of chunk i. The vectors at a row's two ends
+//! may hold another row's elements, which another block may be writing: they are read and written by
+//! elements, by lanes 0 to 7 of the row.
+
+use cuda_std::ext::{self, Shared};
+use cuda_std::{thread, warp};
+
+use crate::access::{load_half, load_word, store_half, store_word, store_x4};
+use crate::stage;
+use crate::vector::Packed;
+
+/// Words of a vector.
+const WORDS: u32 = 4;
+
+/// Bytes of a vector.
+const BYTES: u32 = 16;
+
+/// Where the columns of a row lie, at whatever address.
+#[derive(Clone, Copy)]
+pub struct Span {
+    /// The vector that the first column is in.
+    base: *mut u8,
+    /// Bytes of that vector before the first column.
+    shift: u32,
+    /// Bytes from `base` to the end of the last column.
+    end: u32,
+}
+
+impl Span {
+    /// `n_cols` columns at `at`; none is a span too.
+    #[inline(always)]
+    pub fn new<T>(at: *const T, n_cols: u32) -> Self {
+        let shift = at as usize as u32 % BYTES;
+        Self {
+            base: at.cast_mut().cast::<u8>().wrapping_sub(shift as usize),
+            shift,
+            end: shift + n_cols * size_of::<T>() as u32,
+        }
+    }
+
+    /// Vectors before the one in which the first byte after the row lies.
+    #[inline(always)]
+    fn vectors(self) -> u32 {
+        self.end / BYTES
+    }
+
+    /// Vector `i` has columns of this row alone.
+    #[inline(always)]
+    fn is_whole(self, i: u32) -> bool {
+        i < self.vectors() && (i > 0 || self.shift == 0)
+    }
+
+    /// Asks for the row's whole vectors, for lane `lane` of the `LANES` that share it.
+    ///
+    /// # Safety
+    /// The row is readable; nothing still reads `image`, which has room for `image_vectors`.
+    #[inline(always)]
+    pub unsafe fn ask<const LANES: u32, const VECS: usize>(self, image: Shared<u32>, lane: u32) {
+        let mut to = [image; VECS];
+        let mut from = [(self.base.cast_const(), false); VECS];
+        for k in 0..VECS {
+            let i = lane + k as u32 * LANES;
+            to[k] = image.offset(i * WORDS);
+            from[k] = (
+                self.base.cast_const().wrapping_add((i * BYTES) as usize),
+                self.is_whole(i),
+            );
+        }
+        // SAFETY: the caller's; these vectors are inside the row.
+        unsafe { stage::ask_whole(to, from) };
+    }
+
+    /// The vector and the word of it, in words from `base`, that lane `lane` has of the row's ends, and
+    /// whether it is to be taken from memory by its elements.
+    #[inline(always)]
+    fn end_word(self, lane: u32) -> (u32, bool) {
+        let last = self.vectors();
+        let is_head = lane < WORDS;
+        let vector = if is_head { 0 } else { last };
+        let is_partial = if is_head { !self.is_whole(0) } else { last > 0 };
+        (
+            vector * WORDS + lane % WORDS,
+            is_partial && lane < 2 * WORDS,
+        )
+    }
+
+    /// This lane's word of the vectors at the row's ends: zero where it has no column.
+    ///
+    /// # Safety
+    /// The row is readable.
+    #[inline(always)]
+    pub unsafe fn load_ends<T>(self, lane: u32) -> u32 {
+        let (word, is_mine) = self.end_word(lane);
+        let byte = word * WORDS;
+        let at = self.base.cast_const().wrapping_add(byte as usize);
+        let holds = |byte: u32| is_mine && byte >= self.shift && byte < self.end;
+        // SAFETY: an element at a byte from `shift` to `end` is the row's.
+        unsafe {
+            if size_of::<T>() == 4 {
+                load_word(at.cast(), holds(byte), [0])[0]
+            } else {
+                let [low] = load_half(at.cast(), holds(byte), [0]);
+                let [high] = load_half(at.wrapping_add(2).cast(), holds(byte + 2), [0]);
+                low as u32 | (high as u32) << 16
+            }
+        }
+    }
+
+    /// Puts that word into the row's image, and zeros after the row.
+    ///
+    /// # Safety
+    /// Nothing still reads `image`, which has room for `image_vectors`.
+    #[inline(always)]
+    pub unsafe fn put_ends(self, image: Shared<u32>, lane: u32, word: u32) {
+        if lane < 2 * WORDS {
+            let (at, is_mine) = self.end_word(lane);
+            // SAFETY: the vector that the row ends in is at most the last but one of the image; each word
+            // is one lane's.
+            unsafe {
+                if is_mine {
+                    image.store(at, word);
+                }
+                if lane >= WORDS {
+                    image.store((self.vectors() + 1) * WORDS + lane % WORDS, 0);
+                }
+            }
+        }
+    }
+
+    /// All of a row into its image, waited for.
+    ///
+    /// # Safety
+    /// As for `ask`; all threads that share the row call it together.
+    #[inline(always)]
+    pub unsafe fn fetch<T, const LANES: u32, const VECS: usize>(
+        self,
+        image: Shared<u32>,
+        lane: u32,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.ask::<LANES, VECS>(image, lane);
+            stage::commit();
+            self.put_ends(image, lane, self.load_ends::<T>(lane));
+            stage::wait::<1>();
+            sync_row::<LANES>();
+        }
+    }
+
+    /// This lane's chunks of the row's image: zeros after the last column.
+    ///
+    /// # Safety
+    /// All of the row is in the image, and a barrier lies between.
+    #[inline(always)]
+    pub unsafe fn read<T, const LANES: u32, const VECS: usize, const BY_BRANCH: bool>(
+        self,
+        image: Shared<u32>,
+        lane: u32,
+    ) -> [[u32; 4]; VECS] {
+        // SAFETY: the caller's.
+        let vectors = |k: usize| unsafe { self.around(image, lane + k as u32 * LANES) };
+        shifted::<T, VECS, BY_BRANCH>(vectors, self.shift)
+    }
+
+    /// Chunk `j` of the row's image.
+    ///
+    /// # Safety
+    /// As for `read`.
+    #[inline(always)]
+    pub unsafe fn read_one<T>(self, image: Shared<u32>, j: u32) -> [u32; 4] {
+        // SAFETY: the caller's.
+        let (first, second) = unsafe { self.around(image, j) };
+        by_selection::<T>(first, second, self.shift)
+    }
+
+    /// The two vectors of the image that chunk `j` is in.
+    ///
+    /// # Safety
+    /// As for `read`.
+    #[inline(always)]
+    unsafe fn around(self, image: Shared<u32>, j: u32) -> ([u32; 4], [u32; 4]) {
+        let zeros = self.vectors() + 1;
+        // SAFETY: the caller's; no vector after the zeros, which are the image's last.
+        unsafe {
+            (
+                image.load4(j.min(zeros) * WORDS),
+                image.load4((j + 1).min(zeros) * WORDS),
+            )
+        }
+    }
+
+    /// Writes the row: `chunks[k]` is chunk `lane + k * LANES`.
+    ///
+    /// # Safety
+    /// The row is writable and no other lanes write it; all threads that share it call this together;
+    /// nothing still reads `exchange`, which has room for `LANES * VECS` vectors.
+    #[inline(always)]
+    pub unsafe fn write<T, const LANES: u32, const VECS: usize, const BY_BRANCH: bool>(
+        self,
+        exchange: Shared<u32>,
+        lane: u32,
+        chunks: [[u32; 4]; VECS],
+    ) {
+        for k in 0..VECS {
+            // SAFETY: this lane's own place.
+            unsafe { exchange.store4((lane + k as u32 * LANES) * WORDS, chunks[k]) };
+        }
+        // SAFETY: the caller's.
+        unsafe { sync_row::<LANES>() };
+        let back = u32::from(self.shift > 0);
+        let before_and_own = |k: usize| {
+            let i = lane + k as u32 * LANES;
+            // SAFETY: written before the barrier.
+            let before = unsafe { exchange.load4(i.saturating_sub(back) * WORDS) };
+            (before, chunks[k])
+        };
+        let vectors =
+            shifted::<T, VECS, BY_BRANCH>(before_and_own, BYTES.wrapping_sub(self.shift) % BYTES);
+        for k in 0..VECS {
+            let i = lane + k as u32 * LANES;
+            let at = self.base.wrapping_add((i * BYTES) as usize);
+            // SAFETY: the vector is inside the row.
+            unsafe { store_x4(at.cast(), vectors[k], self.is_whole(i)) };
+        }
+        let size = size_of::<T>() as u32;
+        if lane < BYTES / size {
+            let last = self.vectors() * BYTES;
+            let (head, tail) = (self.shift + lane * size, last + lane * size);
+            // SAFETY: bytes from `shift` to `end` are the row's, and their elements in the exchange.
+            unsafe {
+                if !self.is_whole(0) {
+                    self.write_element::<T>(exchange, head, head < self.end.min(BYTES));
+                }
+                // A row that ends in its first vector is all head.
+                self.write_element::<T>(exchange, tail, last > 0 && tail < self.end);
+            }
+        }
+    }
+
+    /// Writes the element at `byte` from `base`, from its chunk in the exchange.
+    ///
+    /// # Safety
+    /// If `valid`, it is in the row; its chunk is in the exchange.
+    #[inline(always)]
+    unsafe fn write_element<T>(self, exchange: Shared<u32>, byte: u32, valid: bool) {
+        let at = self.base.wrapping_add(byte as usize);
+        if valid {
+            let byte = byte - self.shift;
+            // SAFETY: the caller's.
+            unsafe {
+                let word = exchange.load(byte / WORDS);
+                if size_of::<T>() == 4 {
+                    store_word(at.cast(), [word], true);
+                } else {
+                    store_half(at.cast(), [(word >> (byte % WORDS * 8)) as u16], true);
+                }
+            }
+        }
+    }
+}
+
+/// A barrier for the threads that share a row: a warp with all its rows, or the block.
+///
+/// # Safety
+/// All of them call it together.
+#[inline(always)]
+pub unsafe fn sync_row<const LANES: u32>() {
+    if LANES <= 32 {
+        // SAFETY: the caller's.
+        unsafe { warp::sync_warp(ext::FULL_MASK) };
+    } else {
+        thread::sync_threads();
+    }
+}
+
+/// 16 of the 32 bytes of each two vectors, from byte `shift` (below 16, a multiple of T's size) on.
+///
+/// By a branch it takes fewer instructions, where all rows of a warp start at the same byte of a vector, and
+/// more registers.
+#[inline(always)]
+fn shifted<T, const VECS: usize, const BY_BRANCH: bool>(
+    vectors: impl Fn(usize) -> ([u32; 4], [u32; 4]),
+    shift: u32,
+) -> [[u32; 4]; VECS] {
+    if !BY_BRANCH {
+        return each(vectors, |a, b| by_selection::<T>(a, b, shift));
+    }
+    let bits = shift % WORDS * 8;
+    match shift / WORDS {
+        0 => each(vectors, |[a, b, c, d], [e, ..]| {
+            funnels::<T>([a, b, c, d, e], bits)
+        }),
+        1 => each(vectors, |[_, b, c, d], [e, f, ..]| {
+            funnels::<T>([b, c, d, e, f], bits)
+        }),
+        2 => each(vectors, |[_, _, c, d], [e, f, g, _]| {
+            funnels::<T>([c, d, e, f, g], bits)
+        }),
+        _ => each(vectors, |[_, _, _, d], [e, f, g, h]| {
+            funnels::<T>([d, e, f, g, h], bits)
+        }),
+    }
+}
+
+/// All pairs of vectors, and then what becomes of each.
+#[inline(always)]
+fn each<const VECS: usize>(
+    vectors: impl Fn(usize) -> ([u32; 4], [u32; 4]),
+    shifted: impl Fn([u32; 4], [u32; 4]) -> [u32; 4],
+) -> [[u32; 4]; VECS] {
+    let mut result = [[0; 4]; VECS];
+    for k in 0..VECS {
+        let (first, second) = vectors(k);
+        result[k] = shifted(first, second);
+    }
+    result
+}
+
+/// Bytes `shift` to `shift + 15` of two vectors.
+#[inline(always)]
+fn by_selection<T>(first: [u32; 4], second: [u32; 4], shift: u32) -> [u32; 4] {
+    let ([a, b, c, d], [e, f, g, h]) = (first, second);
+    let pick = |there: bool, far: u32, near: u32| if there { far } else { near };
+    let two = shift & 8 != 0;
+    let [a, b, c, d, e, f] = [
+        pick(two, c, a),
+        pick(two, d, b),
+        pick(two, e, c),
+        pick(two, f, d),
+        pick(two, g, e),
+        pick(two, h, f),
+    ];
+    let one = shift & 4 != 0;
+    let words = [
+        pick(one, b, a),
+        pick(one, c, b),
+        pick(one, d, c),
+        pick(one, e, d),
+        pick(one, f, e),
+    ];
+    funnels::<T>(words, shift % WORDS * 8)
+}
+
+/// Four words from five, from bit `bits` of the first on: 0, or 16 where elements are that small.
+#[inline(always)]
+fn funnels<T>([a, b, c, d, e]: [u32; 5], bits: u32) -> [u32; 4] {
+    if size_of::<T>() == 4 {
+        return [a, b, c, d];
+    }
+    [
+        funnel(a, b, bits),
+        funnel(b, c, bits),
+        funnel(c, d, bits),
+        funnel(d, e, bits),
+    ]
+}
+
+/// The lower word of two, shifted right by `bits`, below 32.
+#[inline(always)]
+fn funnel(low: u32, high: u32, bits: u32) -> u32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let word;
+        // SAFETY: register arithmetic.
+        unsafe {
+            core::arch::asm!(
+                "shf.r.wrap.b32 {word}, {low}, {high}, {bits};",
+                word = out(reg32) word, low = in(reg32) low, high = in(reg32) high, bits = in(reg32) bits,
+                options(nostack, preserves_flags, pure, nomem),
+            );
+        }
+        word
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        ((u64::from(high) << 32 | u64::from(low)) >> bits) as u32
+    }
+}
+
+/// Which of a chunk's elements there are, for code that reads them one by one.
+#[derive(Clone, Copy)]
+pub struct Chunk {
+    /// Its first column.
+    pub column: u32,
+    pub n_cols: u32,
+}
+
+impl Chunk {
+    /// The row ends before the chunk does.
+    #[inline(always)]
+    pub fn is_cut<const E: usize>(self) -> bool {
+        self.column + E as u32 > self.n_cols
+    }
+
+    /// Puts `filler` where there is no column.
+    #[inline(always)]
+    pub fn fill<const E: usize>(self, values: &mut [f32; E], filler: f32) {
+        if self.is_cut::<E>() {
+            for i in 0..E {
+                if self.column + i as u32 >= self.n_cols {
+                    values[i] = filler;
+                }
+            }
+        }
+    }
+
+    /// weight's or bias's elements for the chunk, `otherwise` where there is no column or where it is null: one of
+    /// `Packed`'s constants, and the same of a single element. In one access where the chunk is whole, unless
+    /// `one_by_one`, which it must be if it is not at a multiple of 16 bytes.
+    ///
+    /// # Safety
+    /// If not null, it has `n_cols` elements that nothing writes during the launch.
+    #[inline(always)]
+    pub unsafe fn parameter<W, const E: usize>(
+        self,
+        from: *const W,
+        otherwise: (<W as Packed<E>>::Raw, <W as Packed<1>>::Raw),
+        one_by_one: bool,
+    ) -> <W as Packed<E>>::Raw
+    where
+        W: Packed<E> + Packed<1>,
+    {
+        let one_by_one = one_by_one || self.is_cut::<E>();
+        let at = self.column as usize;
+        let at_once = !one_by_one && !from.is_null();
+        // SAFETY: the caller's; the columns exist and are aligned.
+        let whole =
+            unsafe { <W as Packed<E>>::load_shared(from.wrapping_add(at), at_once, otherwise.0) };
+        if !one_by_one || self.column >= self.n_cols {
+            return whole;
+        }
+        let mut raw = [otherwise.1; E];
+        for i in 0..E {
+            let there = !from.is_null() && self.column + (i as u32) < self.n_cols;
+            let from = from.wrapping_add(at + i);
+            // SAFETY: the caller's; the column exists if it is there.
+            raw[i] = unsafe { <W as Packed<1>>::load_shared(from, there, otherwise.1) };
+        }
+        <W as Packed<E>>::pack(raw.map(|raw| <W as Packed<1>>::unpack(raw)[0]))
+    }
+}
+
+/// What stands for weight where there is none.
+#[inline(always)]
+pub fn ones<W: Packed<E> + Packed<1>, const E: usize>()
+-> (<W as Packed<E>>::Raw, <W as Packed<1>>::Raw) {
+    (<W as Packed<E>>::ONES, <W as Packed<1>>::ONES)
+}
+
+/// What stands for bias where there is none.
+#[inline(always)]
+pub fn zeros<W: Packed<E> + Packed<1>, const E: usize>()
+-> (<W as Packed<E>>::Raw, <W as Packed<1>>::Raw) {
+    (<W as Packed<E>>::ZEROS, <W as Packed<1>>::ZEROS)
+}
+
+/// Not a multiple of 16 bytes.
+#[inline(always)]
+pub fn is_apart<T>(at: *const T) -> bool {
+    !(at as usize).is_multiple_of(BYTES as usize)
+}

@@ -1,0 +1,386 @@
+//! Both passes with a row in registers, for rows that start anywhere: as `forward` and `backward`, with each
+//! tensor's rows going through shared memory (`ragged`), which a `rows` variant does not need.
+//!
+//! A lane has the columns that it has there and adds in the same order, so a row's y and dx are the same
+//! bits wherever it starts. Bytes moved are the same, too.
+//!
+//! Shared memory of a block: an image for each row that it has in work or on its way, and one more
+//! through which dsum comes in and dx goes out. Forward the residual and y go through the row's own, except
+//! where that is filled again at once.
+
+use cuda_std::ext::Shared;
+use cuda_std::thread;
+
+use crate::abi::image_vectors;
+use crate::backward::{Backward, Columns, add_up, gradient, over_row};
+use crate::forward::{Forward, centre};
+use crate::partials::row_of_partials;
+use crate::place::{Place, forgotten};
+use crate::ragged::{Chunk, Span, is_apart, ones, sync_row, zeros};
+use crate::stage;
+use crate::vector::Packed;
+
+/// The block's image `number` of the row that this thread has a part of.
+#[inline(always)]
+fn image<const LANES: u32, const VECS: usize, const BLOCK: u32>(number: u32) -> Shared<u32> {
+    let rows = BLOCK / LANES;
+    let row = if rows == 1 {
+        0
+    } else {
+        thread::thread_idx_x() / LANES
+    };
+    let words = image_vectors(LANES, VECS as u32) * 4;
+    Shared::<u32>::dynamic().offset((number * rows + row) * words)
+}
+
+/// As `forward::forward_rows`, at any alignment and number of columns.
+///
+/// # Safety
+/// The arguments are as `abi::ForwardArgs` says; `n_cols` is at most `LANES * VECS * E`; `BLOCK` is the
+/// launch's block, and is `LANES` if that is above 32; the grid has a place for every row; the launch adds
+/// an image of dynamic shared memory for each row of the block.
+#[inline(always)]
+pub unsafe fn forward_ragged<
+    T,
+    W,
+    const E: usize,
+    const LANES: u32,
+    const VECS: usize,
+    const BLOCK: u32,
+    const BY_BRANCH: bool,
+>(
+    p: Forward<T, W>,
+) where
+    T: Packed<E, Raw = [u32; 4]> + Packed<1>,
+    W: Packed<E> + Packed<1>,
+{
+    let place = Place::<E, LANES>::new::<BLOCK>();
+    if place.first < p.n_rows {
+        let row = place.first + place.in_warp as u64;
+        let n_cols = columns_of(row, p.n_rows, p.n_cols);
+        let x = Span::new(p.x.wrapping_add((row * p.x_stride) as usize), n_cols);
+        let image = image::<LANES, VECS, BLOCK>(0);
+        // SAFETY: the row exists, if only with no columns; the image is this row's.
+        unsafe {
+            x.fetch::<T, LANES, VECS>(image, place.lane);
+            let raw = x.read::<T, LANES, VECS, BY_BRANCH>(image, place.lane);
+            finish_forward::<T, W, E, LANES, VECS, BY_BRANCH>(p, place, row, raw, image);
+        }
+    }
+}
+
+/// A row's columns: none where there is no such row.
+#[inline(always)]
+fn columns_of(row: u64, n_rows: u64, n_cols: u32) -> u32 {
+    if row < n_rows { n_cols } else { 0 }
+}
+
+/// All that comes after a row's x is in registers.
+///
+/// # Safety
+/// As for `forward_ragged`; all threads of the warp, or of the block if the row has it, are here, and have
+/// no more to read of `exchange`, which is this row's.
+#[inline(always)]
+unsafe fn finish_forward<
+    T,
+    W,
+    const E: usize,
+    const LANES: u32,
+    const VECS: usize,
+    const BY_BRANCH: bool,
+>(
+    p: Forward<T, W>,
+    place: Place<E, LANES>,
+    row: u64,
+    mut raw: [[u32; 4]; VECS],
+    exchange: Shared<u32>,
+) where
+    T: Packed<E, Raw = [u32; 4]> + Packed<1>,
+    W: Packed<E> + Packed<1>,
+{
+    let n_cols = columns_of(row, p.n_rows, p.n_cols);
+    let chunk = |k: usize| Chunk {
+        column: place.column(k),
+        n_cols,
+    };
+    if !p.residual.is_null() {
+        let residual = p.residual.wrapping_add((row * p.x_stride) as usize);
+        let residual = Span::new(residual, n_cols);
+        // SAFETY: the row exists, if only with no columns; the same in the whole block. The first barrier
+        // lies after the reads of x, the last after those of the residual.
+        unsafe {
+            sync_row::<LANES>();
+            residual.fetch::<T, LANES, VECS>(exchange, place.lane);
+            let other = residual.read::<T, LANES, VECS, BY_BRANCH>(exchange, place.lane);
+            for k in 0..VECS {
+                let mut a = <T as Packed<E>>::unpack(raw[k]);
+                let b = <T as Packed<E>>::unpack(other[k]);
+                for i in 0..E {
+                    a[i] += b[i];
+                }
+                // Rounded as it is stored: what the backward pass reads is what was normalised.
+                raw[k] = <T as Packed<E>>::pack(a);
+            }
+            sync_row::<LANES>();
+            if !p.sum.is_null() {
+                let sum = Span::new(p.sum.wrapping_add((row * p.y_stride) as usize), n_cols);
+                sum.write::<T, LANES, VECS, BY_BRANCH>(exchange, place.lane, raw);
+            }
+        }
+    }
+
+    let mut d = raw.map(<T as Packed<E>>::unpack);
+    let one_by_one = is_apart(p.weight) || is_apart(p.bias);
+    let taken_off = |k: usize, d: &mut [f32; E], mean: f32| {
+        chunk(k).fill(d, mean);
+        mean
+    };
+    // SAFETY: the caller's.
+    let [rstd, offset] = unsafe { centre(p, place, row, &mut d, taken_off) };
+    for k in 0..VECS {
+        // SAFETY: the caller's.
+        let [weight, bias] = unsafe {
+            [
+                chunk(k).parameter::<W, E>(p.weight, ones::<W, E>(), one_by_one),
+                chunk(k).parameter::<W, E>(p.bias, zeros::<W, E>(), one_by_one),
+            ]
+        }
+        .map(<W as Packed<E>>::unpack);
+        for i in 0..E {
+            d[k][i] = cuda_std::ext::fma(
+                cuda_std::ext::fma(d[k][i], rstd, offset),
+                weight[i],
+                bias[i],
+            );
+        }
+        raw[k] = <T as Packed<E>>::pack(d[k]);
+    }
+    let y = Span::new(p.y.wrapping_add((row * p.y_stride) as usize), n_cols);
+    // SAFETY: the row exists, if only with no columns. What was in the exchange has been read: before the
+    // sums' barriers in a block, before this one in a warp.
+    unsafe {
+        if LANES <= 32 {
+            sync_row::<LANES>();
+        }
+        y.write::<T, LANES, VECS, BY_BRANCH>(exchange, place.lane, raw);
+    }
+}
+
+/// As `backward::backward_rows`, at any alignment and number of columns.
+///
+/// # Safety
+/// The arguments are as `abi::BackwardArgs` says; `n_cols` is at most `LANES * VECS * E`; `BLOCK` is the
+/// launch's block, and is `LANES` if that is above 32; the launch adds `2 * STAGES + 1` images of dynamic
+/// shared memory for each row of the block.
+#[inline(always)]
+pub unsafe fn backward_ragged<
+    T,
+    W,
+    const E: usize,
+    const LANES: u32,
+    const VECS: usize,
+    const BLOCK: u32,
+    const STAGES: usize,
+>(
+    p: Backward<T, W>,
+) where
+    T: Packed<E, Raw = [u32; 4]> + Packed<1>,
+    W: Packed<E> + Packed<1>,
+    f32: Packed<E>,
+{
+    let place = Place::<E, LANES>::new::<BLOCK>();
+    let x_image = image::<LANES, VECS, BLOCK>;
+    let dy_image = |stage: u32| image::<LANES, VECS, BLOCK>(STAGES as u32 + stage);
+    let exchange = image::<LANES, VECS, BLOCK>(2 * STAGES as u32);
+    let spans = |first: u64| {
+        let row = first + place.in_warp as u64;
+        let n_cols = columns_of(row, p.n_rows, p.n_cols);
+        [
+            Span::new(
+                p.x.wrapping_add((row * p.x_stride) as usize),
+                if p.needs_x() { n_cols } else { 0 },
+            ),
+            Span::new(p.dy.wrapping_add((row * p.dy_stride) as usize), n_cols),
+        ]
+    };
+    let ask = |first: u64, stage: u32, lane: u32| {
+        let [x, dy] = spans(first);
+        // SAFETY: the row exists, if only with no columns; a barrier lies after the slot's last reads.
+        unsafe {
+            x.ask::<LANES, VECS>(x_image(stage), forgotten(lane));
+            dy.ask::<LANES, VECS>(dy_image(stage), forgotten(lane));
+        }
+        stage::commit();
+    };
+    // SAFETY: as above.
+    let load_ends =
+        |first: u64| spans(first).map(|span| unsafe { span.load_ends::<T>(forgotten(place.lane)) });
+    let chunk = |k: usize| Chunk {
+        column: place.column(k),
+        n_cols: p.n_cols,
+    };
+    let mut columns = Columns {
+        weight: [<W as Packed<E>>::ONES; VECS],
+        dweight: [[0.0; E]; VECS],
+        dbias: [[0.0; E]; VECS],
+        slot: 0,
+    };
+    for k in 0..VECS {
+        // SAFETY: the caller's.
+        columns.weight[k] =
+            unsafe { chunk(k).parameter::<W, E>(p.weight, ones::<W, E>(), is_apart(p.weight)) };
+    }
+    let last = STAGES as u32 - 1;
+    for stage in 0..last {
+        ask(place.first + stage as u64 * place.step, stage, place.lane);
+    }
+    let (mut first, mut stage) = (place.first, 0);
+    // A row ahead, where there are registers for it.
+    let early = E * VECS < 32 && LANES * (VECS as u32) < 2048;
+    let mut ends = [0; 2];
+    if early {
+        ends = load_ends(first);
+    }
+    // SAFETY: masked out where there is no such row.
+    let mut next_statistics = unsafe { p.statistics(first + place.in_warp as u64) };
+    while first < p.n_rows {
+        let row = first + place.in_warp as u64;
+        let has_dsum = !p.dsum.is_null() && !p.dx.is_null();
+        if has_dsum {
+            let n_cols = columns_of(row, p.n_rows, p.n_cols);
+            let dsum = Span::new(p.dsum.wrapping_add((row * p.dx_stride) as usize), n_cols);
+            // SAFETY: the row exists, if only with no columns; a barrier ended the last row.
+            unsafe {
+                let lane = forgotten(place.lane);
+                dsum.ask::<LANES, VECS>(exchange, lane);
+                stage::commit();
+                dsum.put_ends(exchange, lane, dsum.load_ends::<T>(lane));
+            }
+        }
+        ask(
+            first + last as u64 * place.step,
+            if stage == 0 { last } else { stage - 1 },
+            place.lane,
+        );
+        let [x, dy] = spans(first);
+        if !early {
+            ends = load_ends(first);
+        }
+        // SAFETY: the slot's last row was read before the last iteration's barrier.
+        unsafe {
+            let lane = forgotten(place.lane);
+            x.put_ends(x_image(stage), lane, ends[0]);
+            dy.put_ends(dy_image(stage), lane, ends[1]);
+        }
+        if early {
+            ends = load_ends(first + place.step);
+        }
+        // SAFETY (of both): as above.
+        let statistics = match early {
+            true => next_statistics,
+            false => unsafe { p.statistics(row) },
+        };
+        if early {
+            next_statistics = unsafe { p.statistics(row + place.step) };
+        }
+        if has_dsum {
+            // All but the row that was asked for after it.
+            stage::wait::<2>();
+        } else {
+            stage::wait::<STAGES>();
+        }
+        // SAFETY: all lanes of the row have waited for what they asked for.
+        unsafe { sync_row::<LANES>() };
+        // What follows from these is computed anew, here and below: the compiler would keep all of it from row
+        // to row, in registers that are not there.
+        let place = place.forgotten();
+        let n_cols = forgotten(p.n_cols);
+        // SAFETY (of both): between the barriers around this row.
+        let read = |k: usize| unsafe {
+            let j = place.chunk(k);
+            [
+                x.read_one::<T>(x_image(stage), j),
+                dy.read_one::<T>(dy_image(stage), j),
+            ]
+        };
+        let mut vectors = [[[0; 4]; 2]; VECS];
+        for k in 0..VECS {
+            vectors[k] = read(k);
+        }
+        let taken_off = |k: usize, x: &mut [f32; E], mean: f32| {
+            let column = place.column(k);
+            Chunk { column, n_cols }.fill(x, mean);
+            mean
+        };
+        let sums = add_up::<T, W, E, VECS>(|k| vectors[k], statistics, &mut columns, taken_off);
+        // SAFETY: the caller's; dx is null for all threads or for none.
+        unsafe {
+            if p.dx.is_null() {
+                // The next iteration fills a slot that all must have read.
+                sync_row::<LANES>();
+            } else {
+                let over_row = over_row::<1, LANES>(sums, p.inv_n, &mut columns.slot);
+                let dx = |k: usize, incoming: [f32; E]| {
+                    let weight = columns.weight[k];
+                    gradient::<T, W, E>(vectors[k], statistics, weight, over_row, incoming)
+                };
+                let place = place.forgotten();
+                finish_backward::<T, W, E, LANES, VECS>(p, place, row, dx, exchange);
+            }
+        }
+        stage = if stage == last { 0 } else { stage + 1 };
+        first += place.step;
+    }
+    let row = |partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols);
+    // SAFETY: all threads are here, and the partials' row of this block is its own.
+    unsafe {
+        columns.write::<LANES, BLOCK, false>(
+            row(p.partial_dweight),
+            row(p.partial_dbias),
+            p.n_cols,
+        );
+    }
+}
+
+/// Writes a row of dx: `dx` gives vector k of it, with what is added to it.
+///
+/// # Safety
+/// As for `backward_ragged`, with dx not null; all threads of the warp, or of the block if the row has it,
+/// are here. If dsum is not null, the row of it is in `exchange`, which is this row's; else they have no more
+/// to read there.
+#[inline(always)]
+unsafe fn finish_backward<T, W, const E: usize, const LANES: u32, const VECS: usize>(
+    p: Backward<T, W>,
+    place: Place<E, LANES>,
+    row: u64,
+    dx: impl Fn(usize, [f32; E]) -> [f32; E],
+    exchange: Shared<u32>,
+) where
+    T: Packed<E, Raw = [u32; 4]> + Packed<1>,
+{
+    let n_cols = columns_of(row, p.n_rows, p.n_cols);
+    let at = (row * p.dx_stride) as usize;
+    let dsum = Span::new(p.dsum.wrapping_add(at), n_cols);
+    let mut raw = [[0; 4]; VECS];
+    for k in 0..VECS {
+        let mut incoming = [0.0; E];
+        if !p.dsum.is_null() {
+            // SAFETY: waited for together with the row.
+            let raw = unsafe { dsum.read_one::<T>(exchange, place.chunk(k)) };
+            incoming = <T as Packed<E>>::unpack(raw);
+        }
+        raw[k] = <T as Packed<E>>::pack(dx(k, incoming));
+    }
+    let to = Span::new(p.dx.wrapping_add(at), n_cols);
+    // SAFETY: the row exists, if only with no columns. Barriers lie around the use of the exchange, which is
+    // dsum's on the way in; they are the same in the whole block.
+    unsafe {
+        if !p.dsum.is_null() {
+            sync_row::<LANES>();
+        }
+        to.write::<T, LANES, VECS, false>(exchange, place.lane, raw);
+        if !p.dsum.is_null() {
+            sync_row::<LANES>();
+        }
+    }
+}
