@@ -98,7 +98,7 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
             }
         })
         .collect();
-    let arch = pulp::Arch::new();
+    let arch = super::arch();
     let inputs = &inputs;
     let small = is_small(&problem);
     if small {
@@ -153,7 +153,7 @@ impl Partials<'_> {
 
     fn reduce<T: Value>(&self, columns: &mut [T], offset: usize) {
         let block = |(i, columns): (usize, &mut [T])| {
-            pulp::Arch::new().dispatch(Sums {
+            super::arch().dispatch(Sums {
                 partials: self,
                 first: offset + i * REDUCE_TILES,
                 columns,

@@ -73,7 +73,7 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
             rstd,
         })
         .collect();
-    let arch = pulp::Arch::new();
+    let arch = super::arch();
     let inputs = &inputs;
     if is_small(&problem) {
         for chunk in chunks {

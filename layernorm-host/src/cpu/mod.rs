@@ -8,6 +8,8 @@ mod backward;
 mod double;
 mod forward;
 mod gradients;
+#[cfg(test)]
+mod kinds;
 mod lanes;
 mod tile;
 
@@ -62,6 +64,15 @@ fn backward_here(pass: &mut BackwardPass<'_>) -> Result<()> {
         DType::BF16 => backward::run::<bf16>(pass),
         DType::F64 => double::backward(pass),
     }
+}
+
+/// What the processor has, found once by pulp; in tests what a thread is told instead.
+fn arch() -> pulp::Arch {
+    #[cfg(test)]
+    if let Some(arch) = kinds::TOLD.get() {
+        return arch;
+    }
+    pulp::Arch::new()
 }
 
 /// A type that the kernels take.
