@@ -10,7 +10,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use layernorm_host::plan::{self, Limits};
 use layernorm_host::{
-    BackwardPointers, DType, Device, FastLayerNorm, ForwardPointers, IMAGES, Launcher, Problem,
+    BackwardPointers, DType, Device, FastLayerNorm, ForwardPointers, Image, Launcher, Problem,
     Result, Tensor,
 };
 use software_gpu::{Gpu, Model, Module, Settings};
@@ -73,9 +73,9 @@ fn plans(criterion: &mut Criterion) {
 fn ptx(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ptx");
     let gpu = Gpu::with_settings(Model::h100(), Settings::default());
-    let image = IMAGES.last().expect("there are images");
     let name = "layernorm_forward_bf16_f32_any";
-    let kernel = image.kernel(name).expect("every image has it");
+    let image = Image::with_kernel(name, LIMITS.compute_capability).expect("an image has it");
+    let kernel = image.kernel(name).expect("this image does");
     group.throughput(Throughput::Bytes(kernel.len() as u64));
     group.bench_function("the software GPU loads one kernel", |bencher| {
         bencher.iter(|| {
