@@ -44,6 +44,11 @@ fn memory_goes_from_one_device_to_the_other() {
         let here = DeviceBuffer::from_slice(&data).unwrap();
         let second = Context::new(Device::get_device(1).unwrap()).unwrap();
         let there = DeviceBuffer::from_slice(&vec![0_u32; data.len()]).unwrap();
+        // Allocated the same way on both, and yet at other addresses.
+        assert_ne!(
+            here.as_device_ptr().as_raw(),
+            there.as_device_ptr().as_raw()
+        );
         // SAFETY: the copy is within both buffers, each of its context.
         let copied = unsafe {
             sys::cuMemcpyPeer(

@@ -137,8 +137,27 @@ fn images_that_are_not_ptx_are_refused() {
     let (code, ..) = load_with_log(b"\0", 4096);
     assert_eq!(code, CUresult::CUDA_ERROR_INVALID_IMAGE);
     let newer = CString::new(KERNELS.replace(".version 6.3", ".version 99.0")).unwrap();
-    let (code, ..) = load_with_log(newer.as_bytes_with_nul(), 4096);
+    let (code, log, _) = load_with_log(newer.as_bytes_with_nul(), 4096);
     assert_eq!(code, CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
+    assert!(
+        log.contains("line ") && log.contains("PTX version 99.0"),
+        "{log}"
+    );
+    let line = 1 + KERNELS
+        .lines()
+        .position(|line| line.starts_with(".target"))
+        .unwrap();
+    let other = CString::new(KERNELS.replace(".target sm_75", ".target sm_120")).unwrap();
+    let (code, log, _) = load_with_log(other.as_bytes_with_nul(), 4096);
+    assert_eq!(code, CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU);
+    assert!(
+        log.contains(&format!("line {line}")) && log.contains("target sm_120"),
+        "{log}"
+    );
+    let malformed = CString::new(KERNELS.replacen("ret;", "ret", 1)).unwrap();
+    let (code, log, _) = load_with_log(malformed.as_bytes_with_nul(), 4096);
+    assert_eq!(code, CUresult::CUDA_ERROR_INVALID_PTX);
+    assert!(log.contains("line ") && log.contains("expected"), "{log}");
     let missing = Module::from_file("/no/such/module.ptx");
     assert_eq!(missing.err(), Some(CudaError::FileNotFound));
 }

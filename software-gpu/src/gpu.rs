@@ -29,6 +29,9 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Bytes that the device takes from the host at most, whatever its model advertises.
     pub host_bytes: u64,
+    /// Which device of its machine it is, from 0 to 63: each has addresses of its own, so that one of
+    /// another device is found to be wrong.
+    pub ordinal: u32,
     /// Instructions that the warps of a block execute at most before the launch counts as hung.
     pub block_instructions: u64,
 }
@@ -39,6 +42,7 @@ impl Default for Settings {
             checks: Checks::ALL,
             seed: None,
             host_bytes: 8 << 30,
+            ordinal: 0,
             block_instructions: 1 << 31,
         }
     }
@@ -80,7 +84,13 @@ impl Gpu {
     /// A device of that model with empty memory.
     pub fn with_settings(model: Model, settings: Settings) -> Gpu {
         let track = settings.checks.initialised;
-        let memory = Arc::new(Memory::new(model.memory_bytes, settings.host_bytes, track));
+        let memory = Memory::new(
+            model.memory_bytes,
+            settings.host_bytes,
+            track,
+            settings.ordinal,
+        );
+        let memory = Arc::new(memory);
         Gpu {
             model,
             memory,

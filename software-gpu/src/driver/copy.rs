@@ -6,10 +6,9 @@ use super::error::{Code, Outcome};
 use super::ffi::{bytes, bytes_mut};
 use super::memory::device_of;
 use super::platform::Device;
+// An address of these that no allocation has must not be taken for a host address and followed.
+use crate::memory::DEVICE_ADDRESSES as DEVICE_WINDOW;
 
-/// Device addresses start here and end well before the host's own mappings do: one that no allocation
-/// has must not be taken for a host address and followed.
-const DEVICE_WINDOW: std::ops::Range<u64> = 0x7000_0000_0000..0x7c00_0000_0000;
 /// Bytes that a copy between two devices holds on the host at a time.
 const CHUNK: u64 = 1 << 20;
 

@@ -10,10 +10,10 @@ use super::error::{Code, Outcome};
 use super::ffi::lock;
 use super::handles::{Handle, fresh};
 use super::report;
-use crate::{Gpu, Model};
+use crate::{Gpu, Model, Settings};
 
 /// More devices than this are taken for a mistake.
-const MAX_DEVICES: usize = 64;
+const MAX_DEVICES: usize = crate::memory::MAX_DEVICES as usize;
 
 /// One device of the machine.
 pub(super) struct Device {
@@ -100,7 +100,13 @@ fn build() -> Outcome<Vec<Device>> {
     Ok(devices
         .map(|(model, ordinal)| Device {
             ordinal,
-            gpu: Gpu::new(model),
+            gpu: Gpu::with_settings(
+                model,
+                Settings {
+                    ordinal: ordinal as u32,
+                    ..Settings::from_environment()
+                },
+            ),
             primary: Context::primary(ordinal),
             primary_use: Mutex::default(),
             pool: fresh(),

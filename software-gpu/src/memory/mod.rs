@@ -9,16 +9,19 @@ mod error;
 mod written;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use backing::Backing;
 pub use error::MemoryError;
 pub(crate) use written::Written;
 
-/// The first device address given out.
-const FIRST_ADDRESS: u64 = 0x7000_0000_0000;
-/// The end of the device's addresses.
-const END_ADDRESS: u64 = 0x7fff_ffff_0000;
+/// Every device's addresses: where the host maps nothing of its own, so that one is not taken for the other.
+pub(crate) const DEVICE_ADDRESSES: Range<u64> = 0x6000_0000_0000..0x7c00_0000_0000;
+/// Where the first device's addresses start; the others' are below.
+const FIRST_DEVICE: u64 = 0x7000_0000_0000;
+/// Devices of a machine that have addresses of their own.
+pub(crate) const MAX_DEVICES: u32 = 64;
 /// Bytes between the end of an allocation and the start of the next, at least.
 const GAP: u64 = 1 << 20;
 /// Alignment that the driver promises. Allocations are aligned to no more, so that code which relies
@@ -99,6 +102,8 @@ pub(crate) struct Memory {
     limit: u64,
     /// Whether to know which bytes were written.
     track: bool,
+    /// The end of its addresses.
+    end: u64,
     table: RwLock<Table>,
 }
 
@@ -143,17 +148,33 @@ impl Table {
     }
 }
 
+/// The addresses of a device. The first has most: it is often the only one.
+fn addresses_of(device: u32) -> Range<u64> {
+    let Range { start, end } = DEVICE_ADDRESSES;
+    match device.checked_sub(1) {
+        None => FIRST_DEVICE..end,
+        Some(other) => {
+            let size = (FIRST_DEVICE - start) / u64::from(MAX_DEVICES);
+            let first = start + u64::from(other % (MAX_DEVICES - 1)) * size;
+            first..first + size
+        }
+    }
+}
+
 impl Memory {
-    /// Memory that says it has `total` bytes and takes at most `limit` from the host.
-    pub fn new(total: u64, limit: u64, track: bool) -> Memory {
+    /// Memory that says it has `total` bytes and takes at most `limit` from the host, at the addresses of
+    /// the device of that number.
+    pub fn new(total: u64, limit: u64, track: bool, device: u32) -> Memory {
+        let addresses = addresses_of(device);
         let table = Table {
-            next: FIRST_ADDRESS,
+            next: addresses.start,
             ..Table::default()
         };
         Memory {
             total,
             limit,
             track,
+            end: addresses.end,
             table: RwLock::new(table),
         }
     }
@@ -213,7 +234,7 @@ impl Memory {
         // An odd multiple of the alignment, so that an address is aligned to no more.
         let base = table.next | ALIGN;
         let next = (base + bytes + GAP).next_multiple_of(2 * ALIGN);
-        if next > END_ADDRESS {
+        if next > self.end {
             return Err(none);
         }
         table.next = next;

@@ -3,7 +3,20 @@
 use super::*;
 
 fn memory() -> Memory {
-    Memory::new(1 << 30, 1 << 20, true)
+    Memory::new(1 << 30, 1 << 20, true, 0)
+}
+
+#[test]
+fn no_two_devices_have_an_address_in_common() {
+    let mut all: Vec<_> = (0..MAX_DEVICES).map(addresses_of).collect();
+    all.sort_by_key(|addresses| addresses.start);
+    for pair in all.windows(2) {
+        assert!(pair[0].end <= pair[1].start, "{pair:x?}");
+    }
+    let (first, last) = (&all[0], &all[all.len() - 1]);
+    assert!(first.start == DEVICE_ADDRESSES.start && last.end == DEVICE_ADDRESSES.end);
+    let memory = Memory::new(1 << 30, 1 << 20, true, 3);
+    assert!(addresses_of(3).contains(&memory.alloc(1).unwrap()));
 }
 
 #[test]
