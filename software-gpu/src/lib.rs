@@ -10,6 +10,7 @@ mod counters;
 pub mod driver;
 mod exec;
 mod fault;
+pub mod fuzzing;
 mod gpu;
 mod load;
 mod memory;
