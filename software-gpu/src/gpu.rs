@@ -27,6 +27,8 @@ pub struct Settings {
     /// instructions give any value inside their documented error. The same seed does the same again.
     /// Without one everything runs in order and approximations are rounded correctly.
     pub seed: Option<u64>,
+    /// Approximations are rounded correctly whatever the seed, so that two seeds differ in order alone.
+    pub exact: bool,
     /// Bytes that the device takes from the host at most, whatever its model advertises.
     pub host_bytes: u64,
     /// Which device of its machine it is, from 0 to 63: each has addresses of its own, so that one of
@@ -41,6 +43,7 @@ impl Default for Settings {
         Settings {
             checks: Checks::ALL,
             seed: None,
+            exact: false,
             host_bytes: 8 << 30,
             ordinal: 0,
             block_instructions: 1 << 31,
@@ -49,8 +52,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The defaults, changed by `SOFTWARE_GPU_CHECKS` (`off`, `memory` or `all`) and
-    /// `SOFTWARE_GPU_SEED` (a number). A value that is neither is as if it were not there.
+    /// The defaults, changed by `SOFTWARE_GPU_CHECKS` (`off`, `memory` or `all`),
+    /// `SOFTWARE_GPU_SEED` (a number) and `SOFTWARE_GPU_EXACT` (`1`: approximations are exact). A value that is neither is as if it were not there.
     pub fn from_environment() -> Settings {
         let seed = std::env::var("SOFTWARE_GPU_SEED")
             .ok()
@@ -58,6 +61,7 @@ impl Settings {
         Settings {
             checks: Checks::from_environment(),
             seed,
+            exact: std::env::var("SOFTWARE_GPU_EXACT").is_ok_and(|exact| exact.trim() == "1"),
             ..Settings::default()
         }
     }

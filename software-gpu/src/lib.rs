@@ -26,3 +26,4 @@ pub use gpu::{Gpu, LaunchConfig, Settings};
 pub use memory::{AllocationInfo, MemoryError};
 pub use model::Model;
 pub use module::{Kernel, LoadError, LoadErrorClass, Module, Param, Problem};
+pub use program::OPCODES;

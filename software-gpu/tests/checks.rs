@@ -121,6 +121,45 @@ fn use_after_free() {
 }
 
 #[test]
+fn double_free() {
+    let gpu = Gpu::with_settings(Model::h100(), Settings::default());
+    let [kept, buffer] = [0; 2].map(|_| gpu.alloc(128).unwrap());
+    gpu.free(buffer).unwrap();
+    let error = gpu.free(buffer).unwrap_err().to_string();
+    assert!(error.contains("freed allocation 2 of 128 bytes"), "{error}");
+    // In the middle of one it is none either, and what was not freed is still there.
+    assert!(gpu.free(kept + 4).is_err());
+    gpu.free(kept).unwrap();
+}
+
+/// A report is all that a person has: kernel, line, block, thread, address, allocation, and both sides.
+#[test]
+fn a_report_names_everything() {
+    let text = ptx!("global_race");
+    let fault = launch(Checks::ALL, text, "wrong", 2, 32).unwrap_err();
+    let report = fault.to_string();
+    let other = fault.other.as_ref().unwrap();
+    let line = |line: u32| {
+        format!(
+            "line {line}: `{}`",
+            text.lines().nth(line as usize - 1).unwrap().trim()
+        )
+    };
+    for part in [
+        "in kernel `wrong`",
+        &line(fault.site.line),
+        &format!("block ({}, 0, 0), thread (", fault.site.block[0]),
+        &format!("address {:#x}: byte ", fault.address.unwrap()),
+        "of allocation 1 of 128 bytes at",
+        &format!("the other side: {}", line(other.line)),
+        &format!("block ({}, 0, 0)", other.block[0]),
+        "CUDA error 719",
+    ] {
+        assert!(report.contains(part), "no `{part}` in:\n{report}");
+    }
+}
+
+#[test]
 fn uninitialised_global() {
     let fault = check(
         ptx!("uninitialised_global"),

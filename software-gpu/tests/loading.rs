@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use software_gpu::{Gpu, LoadError, LoadErrorClass, Model, Module};
+use software_gpu::{Gpu, LoadError, LoadErrorClass, Model, Module, OPCODES};
 
 const KERNEL: &str = "\
 .version 7.4
@@ -234,4 +234,17 @@ fn sizes_that_no_device_has() {
         assert_eq!(loaded.is_ok(), from == "%r<4>", "{to}");
         assert!(start.elapsed().as_secs() < 5, "{to}");
     }
+}
+
+/// Each opcode of the list has a decoder: without operands it fails for another reason than not being known.
+#[test]
+fn every_opcode_of_the_list_is_decoded() {
+    for opcode in OPCODES {
+        let text = KERNEL.replace("add.s32 %r2, %r1, 1", opcode);
+        if let Err(error) = load(&text) {
+            let unknown = format!("instruction `{opcode}` is not supported");
+            assert!(!error.to_string().contains(&unknown), "{error}");
+        }
+    }
+    assert!(!OPCODES.contains(&"call") && !OPCODES.contains(&"discard"));
 }

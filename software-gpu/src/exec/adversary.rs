@@ -13,6 +13,8 @@ const TURN: u32 = 1 << 16;
 /// The choices of a launch. A block by itself is a cluster of one.
 pub(super) struct Adversary {
     seed: Option<u64>,
+    /// Approximations are rounded correctly, with a seed or without.
+    exact: bool,
     blocks: u64,
     /// The order of blocks: `number * step + start`, modulo their count.
     step: u64,
@@ -46,14 +48,21 @@ impl Adversary {
         }
         Adversary {
             seed,
+            exact: false,
             blocks,
             step,
             start,
         }
     }
 
-    pub fn is_on(&self) -> bool {
-        self.seed.is_some()
+    /// The same without errors of approximations, if they are to be exact.
+    pub fn with_exact(self, exact: bool) -> Adversary {
+        Adversary { exact, ..self }
+    }
+
+    /// Whether approximations have errors.
+    pub fn approximates(&self) -> bool {
+        self.seed.is_some() && !self.exact
     }
 
     /// The block that is run in that place of the order.

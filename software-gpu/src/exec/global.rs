@@ -1,6 +1,7 @@
 //! Accesses to global memory: which allocation the lanes are in, whether they may touch it, what that
 //! costs, and the bytes.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::access::{Action, atomics};
@@ -12,7 +13,7 @@ use super::trouble::{Outcome, Trouble};
 use super::warp::{Warp, lanes};
 use crate::fault::FaultKind;
 use crate::memory::Allocation;
-use crate::program::{Access, Class};
+use crate::program::{Access, Class, Slot};
 
 /// Executes a memory instruction for lanes whose addresses are global.
 #[inline(always)]
@@ -165,6 +166,30 @@ fn unwritten(
     trouble
 }
 
+/// The words of an access by all lanes, one lane's behind the other's, each to or from a 32-bit register:
+/// what nearly every access of a compiled kernel is.
+#[inline(always)]
+fn row_of_words<'a>(
+    allocation: &'a Allocation,
+    access: &Access,
+    mask: u32,
+    offsets: &[u64; 32],
+) -> Option<&'a [AtomicU32]> {
+    if mask != u32::MAX || access.ty.bytes() != 4 {
+        return None;
+    }
+    let is_word = |slot: &Option<Slot>| slot.is_some_and(|slot| slot.class == Class::R32);
+    if !access.data.iter().all(is_word) {
+        return None;
+    }
+    let bytes = u64::from(access.bytes());
+    let mut in_order = true;
+    for (lane, offset) in offsets.iter().enumerate() {
+        in_order &= *offset == offsets[0].wrapping_add(lane as u64 * bytes);
+    }
+    in_order.then(|| allocation.backing.words(offsets[0], 32 * access.data.len()))
+}
+
 #[inline(always)]
 fn load_global(
     allocation: &Allocation,
@@ -173,6 +198,16 @@ fn load_global(
     mask: u32,
     offsets: &[u64; 32],
 ) {
+    if let Some(words) = row_of_words(allocation, access, mask, offsets) {
+        let count = access.data.len();
+        for (k, slot) in access.data.iter().flatten().enumerate() {
+            let out = &mut warp.r[slot.index as usize].0;
+            for (out, words) in out.iter_mut().zip(words.chunks_exact(count)) {
+                *out = words[k].load(Relaxed);
+            }
+        }
+        return;
+    }
     let size = u64::from(access.ty.bytes());
     let memory = &allocation.backing;
     let mut step = 0;
@@ -217,6 +252,16 @@ fn store_global(
     mask: u32,
     offsets: &[u64; 32],
 ) {
+    if let Some(words) = row_of_words(allocation, access, mask, offsets) {
+        let count = access.data.len();
+        for (k, slot) in access.data.iter().flatten().enumerate() {
+            let values = &warp.r[slot.index as usize].0;
+            for (value, words) in values.iter().zip(words.chunks_exact(count)) {
+                words[k].store(*value, Relaxed);
+            }
+        }
+        return;
+    }
     let size = u64::from(access.ty.bytes());
     let memory = &allocation.backing;
     let mut step = 0;

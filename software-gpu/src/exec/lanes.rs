@@ -12,7 +12,7 @@ use crate::program::{
 
 /// Writes the lanes of `mask`.
 #[inline(always)]
-fn write<T: Copy>(out: &mut [T; 32], mask: u32, value: impl Fn(usize) -> T) {
+pub(super) fn write<T: Copy>(out: &mut [T; 32], mask: u32, value: impl Fn(usize) -> T) {
     if mask == u32::MAX {
         for (lane, out) in out.iter_mut().enumerate() {
             *out = value(lane);
@@ -134,7 +134,7 @@ pub(super) fn arith(
     c: Slot,
     adversary: &Adversary,
 ) {
-    if op.kind.is_approximate() && adversary.is_on() {
+    if op.kind.is_approximate() && adversary.approximates() {
         for lane in lanes(mask) {
             let value = adversary.approximate(op, warp.read(a, lane), warp.read(b, lane));
             warp.write(d, lane, value);

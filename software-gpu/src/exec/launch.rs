@@ -93,7 +93,8 @@ impl<'a> Launch<'a> {
             kernel,
             program: &kernel.program,
             checks: gpu.settings().checks,
-            adversary: Adversary::new(gpu.settings().seed, clusters(config, cluster)),
+            adversary: Adversary::new(gpu.settings().seed, clusters(config, cluster))
+                .with_exact(gpu.settings().exact),
             most_instructions: gpu.settings().block_instructions,
             host: Host::detect(),
             config: *config,

@@ -2,6 +2,7 @@
 //! in the cluster.
 
 use super::block::Room;
+use super::lanes::write;
 use super::scalar;
 use super::trouble::{Outcome, Trouble};
 use super::warp::{Warp, lanes};
@@ -179,6 +180,12 @@ fn mismatch(room: &Room<'_>, mask: u32, masks: &[u32; 32], alive: u32) -> Outcom
     Ok(first)
 }
 
+/// Each lane's value of the lane at that distance; a known one is a vector instruction or two.
+#[inline(always)]
+fn butterfly<const DISTANCE: usize>(a: &[u32; 32]) -> [u32; 32] {
+    std::array::from_fn(|lane| a[lane ^ DISTANCE])
+}
+
 #[inline(always)]
 fn shuffle(
     warp: &mut Warp,
@@ -190,6 +197,32 @@ fn shuffle(
     [a, b, c]: [u16; 3],
 ) {
     let _ = members;
+    let uniform = |slot: u16| {
+        let values = &warp.r[slot as usize].0;
+        let differs = values
+            .iter()
+            .fold(0, |all, value| all | (value ^ values[0]));
+        (differs == 0).then_some(values[0])
+    };
+    // A butterfly over the whole warp, as reductions have them: no lane is outside.
+    if mode == ShuffleMode::Xor
+        && let (Some(distance), Some(0x1f)) = (uniform(b), uniform(c).map(|c| c & 0x1f1f))
+    {
+        let a = &warp.r[a as usize].0;
+        let out = match distance & 31 {
+            1 => butterfly::<1>(a),
+            2 => butterfly::<2>(a),
+            4 => butterfly::<4>(a),
+            8 => butterfly::<8>(a),
+            16 => butterfly::<16>(a),
+            other => std::array::from_fn(|lane| a[lane ^ other as usize]),
+        };
+        write(&mut warp.r[d as usize].0, mask, |lane| out[lane]);
+        if let Some(p) = p {
+            warp.set_predicate(p, mask, u32::MAX);
+        }
+        return;
+    }
     let (a, b, c) = (
         warp.r[a as usize].0,
         warp.r[b as usize].0,

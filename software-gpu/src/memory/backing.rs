@@ -63,6 +63,23 @@ impl Backing {
         unsafe { self.start.as_ptr().add(offset as usize) }
     }
 
+    /// `count` words of 4 bytes from `offset` on, as atomics.
+    #[inline(always)]
+    pub fn words(&self, offset: u64, count: usize) -> &[AtomicU32] {
+        let end = (4 * count as u64).checked_add(offset);
+        assert!(
+            end.is_some_and(|end| end <= self.layout.size() as u64) && offset.is_multiple_of(4),
+            "{count} words at {offset} in a backing of {}",
+            self.layout.size()
+        );
+        // SAFETY: just checked to be inside the allocation, whose start is aligned to more than 4; it lives
+        // as long as `self`, and is only ever touched as atomics.
+        unsafe {
+            let first = self.start.as_ptr().add(offset as usize);
+            std::slice::from_raw_parts(first.cast(), count)
+        }
+    }
+
     /// The byte at `offset`, as an atomic.
     #[inline(always)]
     pub fn u8(&self, offset: u64) -> &AtomicU8 {

@@ -5,6 +5,7 @@
 
 use super::fast::{Fast32, Fast64};
 use super::names::{Arith, Class, Kind, Rounding, Type};
+use super::opcodes::OPCODES;
 use super::slots::{Placement, Slots};
 use super::{Guard, Instruction, Op, Program};
 use super::{cfg, live, waits};
@@ -95,12 +96,14 @@ impl<'a> Decoder<'a> {
             operands: &text.operands,
             guard,
         };
-        let known = self.arithmetic(head, &mut form)?
-            || self.conversion(head, &mut form)?
-            || self.memory(head, &mut form)?
-            || self.copies(head, &mut form)?
-            || self.cluster(head, &mut form)?
-            || self.control(head, &mut form)?;
+        // The list is what is supported: an instruction that is not in it is none.
+        let known = OPCODES.contains(&head)
+            && (self.arithmetic(head, &mut form)?
+                || self.conversion(head, &mut form)?
+                || self.memory(head, &mut form)?
+                || self.copies(head, &mut form)?
+                || self.cluster(head, &mut form)?
+                || self.control(head, &mut form)?);
         if !known {
             return error(
                 text.line,

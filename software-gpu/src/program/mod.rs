@@ -18,6 +18,7 @@ mod float;
 mod live;
 mod memory;
 mod names;
+mod opcodes;
 mod operands;
 mod slots;
 mod waits;
@@ -28,6 +29,7 @@ pub(crate) use decode::decode;
 pub(crate) use fast::{Fast32, Fast64, for_each_fast32, for_each_fast64};
 pub(crate) use memory::{BLOCK_SHIFT, LOCAL_WINDOW, SHARED_WINDOW, WINDOW};
 pub(crate) use names::{Arith, Class, Compare, Kind, Logic, Permute, Rounding, Test, Type};
+pub use opcodes::OPCODES;
 pub(crate) use slots::Placement;
 
 /// Where a branch has no place to meet again before the end.

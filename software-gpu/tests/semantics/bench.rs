@@ -19,6 +19,15 @@ fn width(bits: u32) -> (&'static str, &'static str) {
 /// Runs `instruction`, with `D`, `A`, `B`, `C` for its registers of so many bits (0 for one that it does
 /// not have), for each case.
 pub fn run(instruction: &str, bits: [u32; 4], cases: &[Case]) -> Vec<u64> {
+    run_with(instruction, bits, cases, None)
+}
+
+/// As [`run`], with results that are this number before.
+pub fn run_over(instruction: &str, bits: [u32; 4], cases: &[Case], before: u64) -> Vec<u64> {
+    run_with(instruction, bits, cases, Some(before))
+}
+
+fn run_with(instruction: &str, bits: [u32; 4], cases: &[Case], before: Option<u64>) -> Vec<u64> {
     let mut body = String::new();
     let names = ["D", "A", "B", "C"];
     let mut text = instruction.to_string();
@@ -89,6 +98,10 @@ pub fn run(instruction: &str, bits: [u32; 4], cases: &[Case]) -> Vec<u64> {
         gpu.alloc(8 * cases.len() as u64).unwrap(),
     );
     gpu.write(from, &data).unwrap();
+    if let Some(before) = before {
+        gpu.write(to, &before.to_le_bytes().repeat(cases.len()))
+            .unwrap();
+    }
     let mut params = Vec::new();
     params.extend_from_slice(&from.to_le_bytes());
     params.extend_from_slice(&to.to_le_bytes());

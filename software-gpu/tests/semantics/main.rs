@@ -12,4 +12,5 @@ mod bits;
 mod convert;
 mod float;
 mod integer;
+mod rest;
 mod whole_warps;
