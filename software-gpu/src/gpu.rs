@@ -52,8 +52,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The defaults, changed by `SOFTWARE_GPU_CHECKS` (`off`, `memory` or `all`),
-    /// `SOFTWARE_GPU_SEED` (a number) and `SOFTWARE_GPU_EXACT` (`1`: approximations are exact). A value that is neither is as if it were not there.
+    /// The defaults, changed by `SOFTWARE_GPU_CHECKS` (`off`, `memory` or `all`), `SOFTWARE_GPU_SEED` (a number)
+    /// and `SOFTWARE_GPU_EXACT` (`1`: approximations are exact). Another value is as if it were not there.
     pub fn from_environment() -> Settings {
         let seed = std::env::var("SOFTWARE_GPU_SEED")
             .ok()

@@ -193,21 +193,27 @@ fn place_globals(
 }
 
 /// Variables one behind the other.
-#[derive(Default)]
 struct Layout {
     end: u64,
     align: u32,
+    /// Bytes that there may be.
+    most: u64,
 }
 
 impl Layout {
+    fn up_to(most: u64) -> Layout {
+        let (end, align) = (0, 0);
+        Layout { end, align, most }
+    }
+
     fn add(&mut self, variable: &Variable<'_>) -> Result<u64, SyntaxError> {
         let at = self.end.next_multiple_of(variable.align.into());
         self.end = at + variable.size;
         self.align = self.align.max(variable.align);
-        if self.end > MAX_DECLARED {
+        if self.end > self.most {
             let reason = format!(
-                "`{}` ends at byte {}, allowed are {MAX_DECLARED}",
-                variable.name, self.end
+                "`{}` ends at byte {} of what the kernel declares there, allowed are {}",
+                variable.name, self.end, self.most
             );
             return Err(SyntaxError {
                 line: variable.line,
@@ -229,7 +235,9 @@ fn kernel(
         without_clusters(entry)?;
     }
     let used = used_variables(entry);
-    let (mut shared, mut local) = (Layout::default(), Layout::default());
+    // What a block may have beyond this is dynamic: ptxas refuses a kernel that declares more.
+    let mut shared = Layout::up_to(model.max_shared_per_block.into());
+    let mut local = Layout::up_to(MAX_DECLARED);
     let mut places = Placement {
         module: vec![0; module.variables.len()],
         entry: Vec::new(),
