@@ -5,6 +5,8 @@
 //! A chunk of rows has partial sums of its own; they are added in the chunks' order. The chunks themselves go
 //! from the last to the first: the end of x is what the forward pass left in the cache.
 
+use std::marker::PhantomData;
+
 use pulp::Simd;
 use rayon::prelude::*;
 
@@ -60,7 +62,7 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
     let inputs = Inputs {
         dy: pass.dy.map(|dy| dy.host_slice::<T>()),
         x: pass.x.host_slice(),
-        weight: &wide_parameter(pass.weight, n_cols, 1.0)?,
+        weight: &wide_parameter::<T>(pass.weight, n_cols, 1.0)?,
         mean: pass.mean.host_slice(),
         rstd: pass.rstd.host_slice(),
         dsum: pass.dsum.map(|dsum| dsum.host_slice()),
@@ -68,7 +70,7 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         dy_stride: strides.dy,
         x_stride: strides.x,
         dx_stride: strides.dx,
-        past_the_cache: past_the_cache(&problem),
+        past_the_cache: past_the_cache(&problem, 3),
     };
     let n_tiles = n_cols.div_ceil(TILE);
     let rows = n_rows
@@ -117,17 +119,17 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
     };
     let (dweight, dbias) = (&mut pass.dweight, &mut pass.dbias);
     if small {
-        partials.write(dweight, 0)?;
-        return partials.write(dbias, n_tiles);
+        partials.write::<T>(dweight, 0)?;
+        return partials.write::<T>(dbias, n_tiles);
     }
     let (dweight, dbias) = rayon::join(
-        || partials.write(dweight, 0),
-        || partials.write(dbias, n_tiles),
+        || partials.write::<T>(dweight, 0),
+        || partials.write::<T>(dbias, n_tiles),
     );
     dweight.and(dbias)
 }
 
-/// The chunks' partial sums of dweight and dbias.
+/// The chunks' partial sums of dweight and dbias, in the order of x's type.
 struct Partials<'a> {
     tiles: &'a [Tile],
     n_tiles: usize,
@@ -138,22 +140,23 @@ struct Partials<'a> {
 
 impl Partials<'_> {
     /// Adds up the sums that begin at a piece of every chunk, and writes them in the gradient's dtype.
-    fn write(&self, gradient: &mut Option<&mut Tensor>, offset: usize) -> Result<()> {
+    fn write<X: Lane>(&self, gradient: &mut Option<&mut Tensor>, offset: usize) -> Result<()> {
         let Some(gradient) = gradient else {
             return Ok(());
         };
         match gradient.dtype() {
-            DType::F32 => self.reduce::<f32>(gradient.host_slice_mut()?, offset),
-            DType::F16 => self.reduce::<half::f16>(gradient.host_slice_mut()?, offset),
-            DType::BF16 => self.reduce::<half::bf16>(gradient.host_slice_mut()?, offset),
+            DType::F32 => self.reduce::<X, f32>(gradient.host_slice_mut()?, offset),
+            DType::F16 => self.reduce::<X, half::f16>(gradient.host_slice_mut()?, offset),
+            DType::BF16 => self.reduce::<X, half::bf16>(gradient.host_slice_mut()?, offset),
             got @ DType::F64 => return Err(super::not_here(got)),
         }
         Ok(())
     }
 
-    fn reduce<T: Value>(&self, columns: &mut [T], offset: usize) {
+    fn reduce<X: Lane, T: Value>(&self, columns: &mut [T], offset: usize) {
         let block = |(i, columns): (usize, &mut [T])| {
             super::arch().dispatch(Sums {
+                order: PhantomData::<X>,
                 partials: self,
                 first: offset + i * REDUCE_TILES,
                 columns,
@@ -169,13 +172,14 @@ impl Partials<'_> {
 }
 
 /// Some columns' sums over all chunks.
-struct Sums<'a, 'b, T> {
+struct Sums<'a, 'b, X, T> {
+    order: PhantomData<X>,
     partials: &'a Partials<'a>,
     first: usize,
     columns: &'b mut [T],
 }
 
-impl<T: Value> pulp::WithSimd for Sums<'_, '_, T> {
+impl<X: Lane, T: Value> pulp::WithSimd for Sums<'_, '_, X, T> {
     type Output = ();
 
     #[inline(always)]
@@ -191,9 +195,9 @@ impl<T: Value> pulp::WithSimd for Sums<'_, '_, T> {
         }
         for (columns, sum) in self.columns.chunks_mut(TILE).zip(sums) {
             if self.partials.accumulate {
-                sum.add_tail(columns);
+                sum.add_tail::<X, T>(columns);
             }
-            sum.put_tail(columns);
+            sum.put_tail::<X, T>(columns);
         }
     }
 }

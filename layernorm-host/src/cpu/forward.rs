@@ -44,13 +44,13 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
     let inputs = Inputs {
         x: pass.x.host_slice::<T>(),
         residual: pass.residual.map(|residual| residual.host_slice()),
-        weight: &wide_parameter(pass.weight, n_cols, 1.0)?,
-        bias: &wide_parameter(pass.bias, n_cols, 0.0)?,
+        weight: &wide_parameter::<T>(pass.weight, n_cols, 1.0)?,
+        bias: &wide_parameter::<T>(pass.bias, n_cols, 0.0)?,
         n_cols,
         x_stride: strides.x,
         y_stride: strides.y,
         eps: problem.eps(),
-        past_the_cache: past_the_cache(&problem),
+        past_the_cache: past_the_cache(&problem, if pass.sum.is_some() { 4 } else { 2 }),
     };
     let rows = (CHUNK_ELEMENTS / n_cols).max(1);
     let elements = rows * strides.y.max(1);
@@ -140,6 +140,18 @@ struct Numbers {
     rstd: f32,
 }
 
+impl Numbers {
+    /// The mean, what is to be added to a deviation from it times rstd, and rstd.
+    #[inline(always)]
+    fn splat<S: Simd>(&self, simd: S) -> [S::f32s; 3] {
+        [
+            simd.splat_f32s(self.mean),
+            simd.splat_f32s(-self.shift * self.rstd),
+            simd.splat_f32s(self.rstd),
+        ]
+    }
+}
+
 #[inline(always)]
 fn statistics<S: Simd, T: Lane>(simd: S, x: &[T], eps: f32) -> Numbers {
     let n = x.len() as f32;
@@ -149,32 +161,40 @@ fn statistics<S: Simd, T: Lane>(simd: S, x: &[T], eps: f32) -> Numbers {
     let mut total = zero;
     for block in full.chunks(BLOCK) {
         let mut sums = zero;
-        for tile in block {
-            let mut scratch = Tile::ZERO;
-            add_up(simd, T::wide(simd, tile, &mut scratch), &mut sums);
+        for piece in block {
+            for k in 0..Tile::pairs::<S>() {
+                add_up(simd, T::load(simd, piece, k), k, &mut sums);
+            }
         }
         add_all(simd, &mut total, &sums);
     }
     if !tail.is_empty() {
-        add_up(simd, &Tile::of_tail(tail, 0.0).0, &mut total);
+        let tile = Tile::of_tail::<T, T>(tail, 0.0);
+        for k in 0..Tile::pairs::<S>() {
+            add_up(simd, tile.pair(simd, k), k, &mut total);
+        }
     }
     let mean = sum_of(simd, &total) / n;
 
     let (mut firsts, mut squares) = (zero, zero);
     for block in full.chunks(BLOCK) {
         let (mut some_firsts, mut some_squares) = (zero, zero);
-        for tile in block {
-            let mut scratch = Tile::ZERO;
-            let x = T::wide(simd, tile, &mut scratch);
-            deviations(simd, x, mean, &mut some_firsts, &mut some_squares);
+        for piece in block {
+            for k in 0..Tile::pairs::<S>() {
+                let x = T::load(simd, piece, k);
+                deviations(simd, x, k, mean, &mut some_firsts, &mut some_squares);
+            }
         }
         add_all(simd, &mut firsts, &some_firsts);
         add_all(simd, &mut squares, &some_squares);
     }
     if !tail.is_empty() {
         // Beyond the row nothing deviates.
-        let x = Tile::of_tail(tail, mean);
-        deviations(simd, &x.0, mean, &mut firsts, &mut squares);
+        let tile = Tile::of_tail::<T, T>(tail, mean);
+        for k in 0..Tile::pairs::<S>() {
+            let x = tile.pair(simd, k);
+            deviations(simd, x, k, mean, &mut firsts, &mut squares);
+        }
     }
     // The deviations' own sum is what the mean's rounding left over.
     let (shift, square) = (sum_of(simd, &firsts) / n, sum_of(simd, &squares) / n);
@@ -185,27 +205,36 @@ fn statistics<S: Simd, T: Lane>(simd: S, x: &[T], eps: f32) -> Numbers {
     Numbers { mean, shift, rstd }
 }
 
+/// Where vector `i` of pair `k` is added to, of four sums that grow side by side.
 #[inline(always)]
-fn add_up<S: Simd>(simd: S, x: &[f32; TILE], sums: &mut [S::f32s; 4]) {
-    for (k, x) in S::as_simd_f32s(x).0.iter().enumerate() {
-        sums[k % 4] = simd.add_f32s(sums[k % 4], *x);
+pub fn sum_for(k: usize, i: usize) -> usize {
+    (2 * k + i) % 4
+}
+
+#[inline(always)]
+fn add_up<S: Simd>(simd: S, x: [S::f32s; 2], k: usize, sums: &mut [S::f32s; 4]) {
+    for (i, x) in x.into_iter().enumerate() {
+        let sum = &mut sums[sum_for(k, i)];
+        *sum = simd.add_f32s(*sum, x);
     }
 }
 
-/// Adds up a piece's deviations from a mean, and their squares.
+/// Adds up a pair's deviations from a mean, and their squares.
 #[inline(always)]
 fn deviations<S: Simd>(
     simd: S,
-    x: &[f32; TILE],
+    x: [S::f32s; 2],
+    k: usize,
     mean: f32,
     firsts: &mut [S::f32s; 4],
     squares: &mut [S::f32s; 4],
 ) {
     let mean = simd.splat_f32s(mean);
-    for (k, x) in S::as_simd_f32s(x).0.iter().enumerate() {
-        let deviation = simd.sub_f32s(*x, mean);
-        firsts[k % 4] = simd.add_f32s(firsts[k % 4], deviation);
-        squares[k % 4] = simd.mul_add_e_f32s(deviation, deviation, squares[k % 4]);
+    for (i, x) in x.into_iter().enumerate() {
+        let sum = sum_for(k, i);
+        let deviation = simd.sub_f32s(x, mean);
+        firsts[sum] = simd.add_f32s(firsts[sum], deviation);
+        squares[sum] = simd.mul_add_e_f32s(deviation, deviation, squares[sum]);
     }
 }
 
@@ -235,35 +264,38 @@ fn normalise<S: Simd, T: Lane>(
     let (full, tail) = x.as_chunks::<TILE>();
     let (next, _) = next.as_chunks::<TILE>();
     let parameters = weight.iter().zip(bias);
-    for (t, (tile, (weight, bias))) in full.iter().zip(parameters).enumerate() {
-        tile::prefetch(next.get(t));
-        let mut scratch = Tile::ZERO;
-        let x = T::wide(simd, tile, &mut scratch);
-        y.put(simd, t, &normalised(simd, x, numbers, weight, bias));
+    let numbers = numbers.splat(simd);
+    for (t, (piece, (weight, bias))) in full.iter().zip(parameters).enumerate() {
+        tile::prefetch(next.get(t), false);
+        for k in 0..Tile::pairs::<S>() {
+            let x = T::load(simd, piece, k);
+            let (weight, bias) = (weight.pair(simd, k), bias.pair(simd, k));
+            y.put(simd, t, k, normalised(simd, x, &numbers, weight, bias));
+        }
     }
     if let (false, Some(weight), Some(bias)) = (tail.is_empty(), weight.last(), bias.last()) {
-        let x = Tile::of_tail(tail, 0.0);
-        y.put_tail(&normalised(simd, &x.0, numbers, weight, bias));
+        let mut tile = Tile::of_tail::<T, T>(tail, 0.0);
+        for k in 0..Tile::pairs::<S>() {
+            let (weight, bias) = (weight.pair(simd, k), bias.pair(simd, k));
+            let y = normalised(simd, tile.pair(simd, k), &numbers, weight, bias);
+            tile.set_pair(simd, k, y);
+        }
+        y.put_tail(&tile);
     }
 }
 
 #[inline(always)]
 fn normalised<S: Simd>(
     simd: S,
-    x: &[f32; TILE],
-    numbers: &Numbers,
-    weight: &Tile,
-    bias: &Tile,
-) -> Tile {
-    let (mean, rstd) = (simd.splat_f32s(numbers.mean), simd.splat_f32s(numbers.rstd));
-    let shift = simd.splat_f32s(numbers.shift);
-    let mut y = Tile::ZERO;
-    let places = S::as_mut_simd_f32s(&mut y.0).0.iter_mut();
-    let xs = S::as_simd_f32s(x).0.iter();
-    let (weights, biases) = (S::as_simd_f32s(&weight.0).0, S::as_simd_f32s(&bias.0).0);
-    for (((y, x), weight), bias) in places.zip(xs).zip(weights).zip(biases) {
-        let xhat = simd.mul_f32s(simd.sub_f32s(simd.sub_f32s(*x, mean), shift), rstd);
-        *y = simd.mul_add_e_f32s(xhat, *weight, *bias);
+    x: [S::f32s; 2],
+    [mean, rest, rstd]: &[S::f32s; 3],
+    weight: [S::f32s; 2],
+    bias: [S::f32s; 2],
+) -> [S::f32s; 2] {
+    let mut y = x;
+    for (i, y) in y.iter_mut().enumerate() {
+        let xhat = simd.mul_add_e_f32s(simd.sub_f32s(*y, *mean), *rstd, *rest);
+        *y = simd.mul_add_e_f32s(xhat, weight[i], bias[i]);
     }
     y
 }

@@ -3,7 +3,7 @@
 
 use pulp::Simd;
 
-use super::forward::{add_all, sum_of};
+use super::forward::{add_all, sum_for, sum_of};
 use super::lanes::Lane;
 use super::tile::{self, BLOCK, TILE, Target, Tile};
 
@@ -30,13 +30,14 @@ impl<T: 'static> Row<'_, T> {
         mean_dxhat_xhat: 0.0,
     };
 
+    /// mean, rstd, and what dxhat and xhat are added to and multiplied by for dx.
     #[inline(always)]
     fn numbers<S: Simd>(&self, simd: S) -> [S::f32s; 4] {
         [
             simd.splat_f32s(self.mean),
             simd.splat_f32s(self.rstd),
-            simd.splat_f32s(self.mean_dxhat),
-            simd.splat_f32s(self.mean_dxhat_xhat),
+            simd.splat_f32s(-self.mean_dxhat),
+            simd.splat_f32s(-self.mean_dxhat_xhat),
         ]
     }
 }
@@ -48,56 +49,53 @@ pub fn means<S: Simd, T: Lane>(simd: S, row: &mut Row<'_, T>, weight: &[Tile]) {
     let (dys, dy_tail) = row.dy.as_chunks::<TILE>();
     let (xs, x_tail) = row.x.as_chunks::<TILE>();
     let zero = [simd.splat_f32s(0.0); 4];
-    let (mut firsts, mut products) = (zero, zero);
+    let (mut firsts, mut seconds) = (zero, zero);
     let blocks = dys.chunks(BLOCK).zip(xs.chunks(BLOCK));
     for ((dys, xs), weights) in blocks.zip(weight.chunks(BLOCK)) {
         let (mut some_firsts, mut some_products) = (zero, zero);
         for ((dy, x), weight) in dys.iter().zip(xs).zip(weights) {
-            let (mut dy_scratch, mut x_scratch) = (Tile::ZERO, Tile::ZERO);
-            let dy = T::wide(simd, dy, &mut dy_scratch);
-            let x = T::wide(simd, x, &mut x_scratch);
-            let (firsts, products) = (&mut some_firsts, &mut some_products);
-            products_of(simd, dy, x, weight, row.mean, row.rstd, firsts, products);
+            for k in 0..Tile::pairs::<S>() {
+                let operands = [
+                    T::load(simd, dy, k),
+                    T::load(simd, x, k),
+                    weight.pair(simd, k),
+                ];
+                let sums = [&mut some_firsts, &mut some_products];
+                products(simd, operands, k, [row.mean, row.rstd], sums);
+            }
         }
         add_all(simd, &mut firsts, &some_firsts);
-        add_all(simd, &mut products, &some_products);
+        add_all(simd, &mut seconds, &some_products);
     }
     if let (false, Some(weight)) = (x_tail.is_empty(), weight.last()) {
-        let dy = Tile::of_tail(dy_tail, 0.0);
-        let x = Tile::of_tail(x_tail, row.mean);
-        let (firsts, products) = (&mut firsts, &mut products);
-        products_of(
-            simd, &dy.0, &x.0, weight, row.mean, row.rstd, firsts, products,
-        );
+        let dy = Tile::of_tail::<T, T>(dy_tail, 0.0);
+        let x = Tile::of_tail::<T, T>(x_tail, row.mean);
+        for k in 0..Tile::pairs::<S>() {
+            let operands = [dy.pair(simd, k), x.pair(simd, k), weight.pair(simd, k)];
+            let sums = [&mut firsts, &mut seconds];
+            products(simd, operands, k, [row.mean, row.rstd], sums);
+        }
     }
     row.mean_dxhat = sum_of(simd, &firsts) / n;
-    row.mean_dxhat_xhat = sum_of(simd, &products) / n;
+    row.mean_dxhat_xhat = sum_of(simd, &seconds) / n;
 }
 
-/// Adds up dxhat and dxhat * xhat.
+/// Adds up dxhat and dxhat * xhat of a pair.
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a struct of them would be built for each piece"
-)]
-fn products_of<S: Simd>(
+fn products<S: Simd>(
     simd: S,
-    dy: &[f32; TILE],
-    x: &[f32; TILE],
-    weight: &Tile,
-    mean: f32,
-    rstd: f32,
-    firsts: &mut [S::f32s; 4],
-    products: &mut [S::f32s; 4],
+    [dy, x, weight]: [[S::f32s; 2]; 3],
+    k: usize,
+    [mean, rstd]: [f32; 2],
+    [firsts, seconds]: [&mut [S::f32s; 4]; 2],
 ) {
     let (mean, rstd) = (simd.splat_f32s(mean), simd.splat_f32s(rstd));
-    let (dys, xs) = (S::as_simd_f32s(dy).0, S::as_simd_f32s(x).0);
-    let weights = S::as_simd_f32s(&weight.0).0;
-    for (k, ((dy, x), weight)) in dys.iter().zip(xs).zip(weights).enumerate() {
-        let dxhat = simd.mul_f32s(*dy, *weight);
-        let xhat = simd.mul_f32s(simd.sub_f32s(*x, mean), rstd);
-        firsts[k % 4] = simd.add_f32s(firsts[k % 4], dxhat);
-        products[k % 4] = simd.mul_add_e_f32s(dxhat, xhat, products[k % 4]);
+    for i in 0..2 {
+        let sum = sum_for(k, i);
+        let dxhat = simd.mul_f32s(dy[i], weight[i]);
+        let xhat = simd.mul_f32s(simd.sub_f32s(x[i], mean), rstd);
+        firsts[sum] = simd.add_f32s(firsts[sum], dxhat);
+        seconds[sum] = simd.mul_add_e_f32s(dxhat, xhat, seconds[sum]);
     }
 }
 
@@ -124,22 +122,25 @@ pub fn gradients<S: Simd, T: Lane, const N: usize>(
     }
     let columns = weight.iter().zip(dweight.iter_mut()).zip(dbias.iter_mut());
     for (t, ((weight, dweight), dbias)) in columns.take(n_full).enumerate() {
-        let mut dx_tiles = [Tile::ZERO; N];
-        let mut scratch = [[Tile::ZERO; 2]; N];
-        let mut operands = [[&Tile::ZERO.0; 2]; N];
-        for (i, [dy, x]) in scratch.iter_mut().enumerate() {
-            tile::prefetch(next_dy.get(i * n_full + t));
-            tile::prefetch(next_x.get(i * n_full + t));
-            operands[i] = [T::wide(simd, &dys[i][t], dy), T::wide(simd, &xs[i][t], x)];
+        for i in 0..N {
+            tile::prefetch(next_dy.get(i * n_full + t), true);
+            tile::prefetch(next_x.get(i * n_full + t), false);
         }
-        let sums = [dweight, dbias];
-        gradients_of(simd, &operands, &numbers, weight, sums, &mut dx_tiles);
-        let Some(dx) = dx else { continue };
-        for (i, tile) in dx_tiles.iter_mut().enumerate() {
-            if let Some(dsum) = rows[i].dsum {
-                tile.add_tail(&dsum[t * TILE..][..TILE]);
+        for k in 0..Tile::pairs::<S>() {
+            let weight = weight.pair(simd, k);
+            let mut sums = [dweight.pair(simd, k), dbias.pair(simd, k)];
+            for i in 0..N {
+                let operands = [T::load(simd, &dys[i][t], k), T::load(simd, &xs[i][t], k)];
+                let mut pair = gradients_of(simd, operands, &numbers[i], weight, &mut sums);
+                let Some(dx) = dx else { continue };
+                if let Some(dsum) = rows[i].dsum {
+                    let dsum = T::load(simd, &dsum.as_chunks().0[t], k);
+                    pair = add(simd, pair, dsum);
+                }
+                dx[i].put(simd, t, k, pair);
             }
-            dx[i].put(simd, t, tile);
+            dweight.set_pair(simd, k, sums[0]);
+            dbias.set_pair(simd, k, sums[1]);
         }
     }
     let last = (weight.last(), dweight.last_mut(), dbias.last_mut());
@@ -151,47 +152,48 @@ pub fn gradients<S: Simd, T: Lane, const N: usize>(
         return;
     }
     for (i, row) in rows.iter().enumerate() {
-        let dy = Tile::of_tail(&row.dy[tail.clone()], 0.0);
-        let x = Tile::of_tail(&row.x[tail.clone()], row.mean);
-        let (operands, numbers) = ([[&dy.0, &x.0]], [row.numbers(simd)]);
-        let sums = [&mut *dweight, &mut *dbias];
-        let mut tile = [Tile::ZERO];
-        gradients_of(simd, &operands, &numbers, weight, sums, &mut tile);
-        let ([tile], Some(dx)) = (&mut tile, &mut *dx) else {
-            continue;
-        };
-        if let Some(dsum) = row.dsum {
-            tile.add_tail(&dsum[tail.clone()]);
+        let dy = Tile::of_tail::<T, T>(&row.dy[tail.clone()], 0.0);
+        let x = Tile::of_tail::<T, T>(&row.x[tail.clone()], row.mean);
+        let mut tile = Tile::ZERO;
+        for k in 0..Tile::pairs::<S>() {
+            let operands = [dy.pair(simd, k), x.pair(simd, k)];
+            let mut sums = [dweight.pair(simd, k), dbias.pair(simd, k)];
+            let weight = weight.pair(simd, k);
+            let pair = gradients_of(simd, operands, &numbers[i], weight, &mut sums);
+            tile.set_pair(simd, k, pair);
+            dweight.set_pair(simd, k, sums[0]);
+            dbias.set_pair(simd, k, sums[1]);
         }
-        dx[i].put_tail(tile);
+        let Some(dx) = &mut *dx else { continue };
+        if let Some(dsum) = row.dsum {
+            tile.add_tail::<T, T>(&dsum[tail.clone()]);
+        }
+        dx[i].put_tail(&tile);
     }
 }
 
-/// dx of a piece of some rows, of which dy and x are given; dweight and dbias are added to.
+/// dx of a pair, of which dy and x are given; dweight and dbias are added to.
 #[inline(always)]
-fn gradients_of<S: Simd, const N: usize>(
+fn gradients_of<S: Simd>(
     simd: S,
-    operands: &[[&[f32; TILE]; 2]; N],
-    numbers: &[[S::f32s; 4]; N],
-    weight: &Tile,
-    [dweight, dbias]: [&mut Tile; 2],
-    dx: &mut [Tile; N],
-) {
-    for k in 0..TILE / S::F32_LANES {
-        let weight = S::as_simd_f32s(&weight.0).0[k];
-        let dweight = &mut S::as_mut_simd_f32s(&mut dweight.0).0[k];
-        let dbias = &mut S::as_mut_simd_f32s(&mut dbias.0).0[k];
-        let (mut some_dweight, mut some_dbias) = (*dweight, *dbias);
-        for i in 0..N {
-            let [dy, x] = operands[i].map(|tile| S::as_simd_f32s(tile).0[k]);
-            let [mean, rstd, mean_dxhat, mean_dxhat_xhat] = numbers[i];
-            let xhat = simd.mul_f32s(simd.sub_f32s(x, mean), rstd);
-            some_dweight = simd.mul_add_e_f32s(dy, xhat, some_dweight);
-            some_dbias = simd.add_f32s(some_dbias, dy);
-            let own = simd.sub_f32s(simd.mul_f32s(dy, weight), mean_dxhat);
-            let inner = simd.sub_f32s(own, simd.mul_f32s(xhat, mean_dxhat_xhat));
-            S::as_mut_simd_f32s(&mut dx[i].0).0[k] = simd.mul_f32s(inner, rstd);
-        }
-        (*dweight, *dbias) = (some_dweight, some_dbias);
+    [dy, x]: [[S::f32s; 2]; 2],
+    [mean, rstd, less_dxhat, less_dxhat_xhat]: &[S::f32s; 4],
+    weight: [S::f32s; 2],
+    [dweight, dbias]: &mut [[S::f32s; 2]; 2],
+) -> [S::f32s; 2] {
+    let mut dx = x;
+    for i in 0..2 {
+        let xhat = simd.mul_f32s(simd.sub_f32s(x[i], *mean), *rstd);
+        dweight[i] = simd.mul_add_e_f32s(dy[i], xhat, dweight[i]);
+        dbias[i] = simd.add_f32s(dbias[i], dy[i]);
+        let inner = simd.mul_add_e_f32s(dy[i], weight[i], *less_dxhat);
+        let inner = simd.mul_add_e_f32s(xhat, *less_dxhat_xhat, inner);
+        dx[i] = simd.mul_f32s(inner, *rstd);
     }
+    dx
+}
+
+#[inline(always)]
+fn add<S: Simd>(simd: S, [a, b]: [S::f32s; 2], [c, d]: [S::f32s; 2]) -> [S::f32s; 2] {
+    [simd.add_f32s(a, c), simd.add_f32s(b, d)]
 }

@@ -3,6 +3,8 @@
 
 use std::cell::Cell;
 
+use super::lanes::Lane;
+use super::tile::{TILE, Tile};
 use crate::{DType, Device, FastLayerNorm, Tensor};
 
 thread_local! {
@@ -102,7 +104,65 @@ fn every_kind_of_instructions_gives_what_float64_gives() {
     }
 }
 
-/// So that the test above is known to be one of AVX2 where CI's processors have it.
+/// A piece widened and narrowed again by vectors, in the piece's own order.
+struct Conversions<'a, T> {
+    piece: &'a [T; TILE],
+    wide: &'a Tile,
+}
+
+impl<T: Lane> pulp::WithSimd for Conversions<'_, T> {
+    type Output = (Tile, [T; TILE]);
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) -> Self::Output {
+        let (mut widened, mut narrowed) = (Tile::ZERO, [T::ZERO; TILE]);
+        for k in 0..Tile::pairs::<S>() {
+            widened.set_pair(simd, k, T::load(simd, self.piece, k));
+            T::store(simd, self.wide.pair(simd, k), &mut narrowed, k, false);
+        }
+        (widened, narrowed)
+    }
+}
+
+/// Of values around every one of the type: itself, its neighbours, the ties between.
+fn vectors_convert_as_elements_do<T: Lane>(of_bits: fn(u16) -> T, places: u32) {
+    let lows = [0, 1, 0x0FFF, 0x1000, 0x1001, 0x7FFF, 0x8000, 0x8001, 0xFFFF];
+    for (name, kind) in kinds() {
+        for first in (0..=u16::MAX).step_by(TILE) {
+            let piece: [T; TILE] = std::array::from_fn(|i| of_bits(first + i as u16));
+            for low in lows {
+                let value = |i| {
+                    let bits = u32::from(first + i as u16) << places | low;
+                    // Arithmetic gives quiet NaNs.
+                    f32::from_bits(bits) + 0.0
+                };
+                let values: [f32; TILE] = std::array::from_fn(value);
+                let wide = Tile::of_tail::<T, f32>(&values, 0.0);
+                let piece = &piece;
+                let (widened, narrowed) = kind.dispatch(Conversions { piece, wide: &wide });
+                for i in 0..TILE {
+                    let (got, expected) = (widened.0[T::place(i)], piece[i].widen());
+                    let same =
+                        got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
+                    assert!(same, "{name}: {got} is not {expected}");
+                    let (got, expected) = (narrowed[i].widen(), T::narrow(values[i]).widen());
+                    let same =
+                        got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
+                    assert!(same, "{name}: {} became {got}, not {expected}", values[i]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_instructions_converts_as_elements_are() {
+    vectors_convert_as_elements_do(half::bf16::from_bits, 16);
+    vectors_convert_as_elements_do(half::f16::from_bits, 13);
+    vectors_convert_as_elements_do(half::f16::from_bits, 16);
+}
+
+/// So that the tests above are known to be of AVX2 where CI's processors have it.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn the_kinds_are_those_of_the_processor() {

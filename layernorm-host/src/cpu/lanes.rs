@@ -1,40 +1,35 @@
-//! The host's element types as f32 and back. The half types' conversions have no branches, so that the compiler
-//! turns a loop of them into the processor's vector instructions.
+//! The host's element types as f32 and back, an element at a time and a vector at a time. None has branches.
+//!
+//! Two neighbours of a 16-bit type share a word of 32 bits, so that a vector of words is widened by a shift and a
+//! mask, and nothing moves from lane to lane: the even elements are one vector of f32, the odd ones another. A
+//! [`Tile`] therefore has the elements of such a piece in that order, and so have the weights beside it.
 
+use bytemuck::Pod;
 use half::{bf16, f16};
 use pulp::Simd;
 
-use super::tile::{TILE, Tile};
+use super::tile::{TILE, Tile, write};
 
 /// A type whose values widen to f32 exactly, and narrow from it to the nearest, ties to even.
-pub trait Lane: Copy + 'static {
+pub trait Lane: Pod {
     /// Zero.
     const ZERO: Self;
     /// The same value.
     fn widen(self) -> f32;
     /// The nearest value.
     fn narrow(value: f32) -> Self;
-
-    /// A piece of a row as f32: f32 where it lies, the others in `scratch`.
-    #[inline(always)]
-    fn wide<'a, S: Simd>(
-        _simd: S,
-        tile: &'a [Self; TILE],
-        scratch: &'a mut Tile,
-    ) -> &'a [f32; TILE] {
-        for (wide, value) in scratch.0.iter_mut().zip(tile) {
-            *wide = value.widen();
-        }
-        &scratch.0
-    }
-
-    /// The other way.
-    #[inline(always)]
-    fn put<S: Simd>(_simd: S, from: &Tile, tile: &mut [Self; TILE]) {
-        for (value, wide) in tile.iter_mut().zip(&from.0) {
-            *value = Self::narrow(*wide);
-        }
-    }
+    /// Where a [`Tile`] has element `i` of a piece.
+    fn place(i: usize) -> usize;
+    /// Pair `k` of a piece, as [`Tile::pair`] has it.
+    fn load<S: Simd>(simd: S, piece: &[Self; TILE], k: usize) -> [S::f32s; 2];
+    /// The other way, of numbers that an operation gave: a NaN is a quiet one.
+    fn store<S: Simd>(
+        simd: S,
+        pair: [S::f32s; 2],
+        piece: &mut [Self; TILE],
+        k: usize,
+        past_the_cache: bool,
+    );
 }
 
 impl Lane for f32 {
@@ -51,18 +46,42 @@ impl Lane for f32 {
     }
 
     #[inline(always)]
-    fn wide<'a, S: Simd>(
-        _simd: S,
-        tile: &'a [f32; TILE],
-        _scratch: &'a mut Tile,
-    ) -> &'a [f32; TILE] {
-        tile
+    fn place(i: usize) -> usize {
+        i
     }
 
     #[inline(always)]
-    fn put<S: Simd>(_simd: S, from: &Tile, tile: &mut [f32; TILE]) {
-        *tile = from.0;
+    fn load<S: Simd>(_simd: S, piece: &[f32; TILE], k: usize) -> [S::f32s; 2] {
+        let vectors = S::as_simd_f32s(piece).0;
+        [vectors[k], vectors[k + Tile::pairs::<S>()]]
     }
+
+    #[inline(always)]
+    fn store<S: Simd>(
+        simd: S,
+        pair: [S::f32s; 2],
+        piece: &mut [f32; TILE],
+        k: usize,
+        past_the_cache: bool,
+    ) {
+        for (vector, k) in pair.into_iter().zip([k, k + Tile::pairs::<S>()]) {
+            let words = simd.transmute_u32s_f32s(vector);
+            write(simd, words, piece, k, past_the_cache);
+        }
+    }
+}
+
+/// Two neighbours share a word, the even one in its low half, as every processor here has it.
+#[inline(always)]
+fn place_of_halves(i: usize) -> usize {
+    i / 2 + i % 2 * (TILE / 2)
+}
+
+/// Words `k` of a piece of a 16-bit type.
+#[inline(always)]
+fn words<S: Simd, T: Pod>(piece: &[T; TILE], k: usize) -> S::u32s {
+    let bytes: &[u8] = bytemuck::cast_slice(piece);
+    bytemuck::pod_read_unaligned(&bytes[k * size_of::<S::u32s>()..][..size_of::<S::u32s>()])
 }
 
 impl Lane for bf16 {
@@ -82,6 +101,48 @@ impl Lane for bf16 {
         let nan = bits >> 16 | 0x40;
         bf16::from_bits(if value.is_nan() { nan } else { rounded } as u16)
     }
+
+    #[inline(always)]
+    fn place(i: usize) -> usize {
+        place_of_halves(i)
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, piece: &[bf16; TILE], k: usize) -> [S::f32s; 2] {
+        let words = words::<S, _>(piece, k);
+        let even = simd.wrapping_dyn_shl_u32s(words, simd.splat_u32s(16));
+        let odd = simd.and_u32s(words, simd.splat_u32s(0xFFFF_0000));
+        [
+            simd.transmute_f32s_u32s(even),
+            simd.transmute_f32s_u32s(odd),
+        ]
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(
+        simd: S,
+        [even, odd]: [S::f32s; 2],
+        piece: &mut [bf16; TILE],
+        k: usize,
+        past_the_cache: bool,
+    ) {
+        let (even, odd) = (rounded_to_bf16(simd, even), rounded_to_bf16(simd, odd));
+        let even = simd.wrapping_dyn_shr_u32s(even, simd.splat_u32s(16));
+        let odd = simd.and_u32s(odd, simd.splat_u32s(0xFFFF_0000));
+        write(simd, simd.or_u32s(even, odd), piece, k, past_the_cache);
+    }
+}
+
+/// Bits of which the high half is the nearest bf16, as in [`Lane::narrow`]. A quiet NaN stays one without its low
+/// half, and is not rounded.
+#[inline(always)]
+fn rounded_to_bf16<S: Simd>(simd: S, value: S::f32s) -> S::u32s {
+    let bits = simd.transmute_u32s_f32s(value);
+    let last_place = simd.wrapping_dyn_shr_u32s(bits, simd.splat_u32s(16));
+    let last_place = simd.and_u32s(last_place, simd.splat_u32s(1));
+    let half = simd.add_u32s(last_place, simd.splat_u32s(0x7FFF));
+    let a_number = simd.equal_f32s(value, value);
+    simd.select_u32s(a_number, simd.add_u32s(bits, half), bits)
 }
 
 impl Lane for f16 {
@@ -129,6 +190,71 @@ impl Lane for f16 {
         };
         f16::from_bits((sign | value) as u16)
     }
+
+    #[inline(always)]
+    fn place(i: usize) -> usize {
+        place_of_halves(i)
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, piece: &[f16; TILE], k: usize) -> [S::f32s; 2] {
+        let words = words::<S, _>(piece, k);
+        let odd = simd.wrapping_dyn_shr_u32s(words, simd.splat_u32s(16));
+        [from_f16(simd, words), from_f16(simd, odd)]
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(
+        simd: S,
+        [even, odd]: [S::f32s; 2],
+        piece: &mut [f16; TILE],
+        k: usize,
+        past_the_cache: bool,
+    ) {
+        let (even, odd) = (to_f16(simd, even), to_f16(simd, odd));
+        let odd = simd.wrapping_dyn_shl_u32s(odd, simd.splat_u32s(16));
+        write(simd, simd.or_u32s(even, odd), piece, k, past_the_cache);
+    }
+}
+
+/// The f16 in the low half of each word, as in [`Lane::widen`].
+#[inline(always)]
+fn from_f16<S: Simd>(simd: S, bits: S::u32s) -> S::f32s {
+    let magnitude = simd.and_u32s(bits, simd.splat_u32s(0x7FFF));
+    let moved = simd.wrapping_dyn_shl_u32s(magnitude, simd.splat_u32s(13));
+    let scale = simd.splat_f32s(f32::from_bits(0x7780_0000));
+    let finite = simd.mul_f32s(simd.transmute_f32s_u32s(moved), scale);
+    let special = simd.or_u32s(moved, simd.splat_u32s(0x7F80_0000));
+    let is_special = simd.greater_than_or_equal_u32s(magnitude, simd.splat_u32s(0x7C00));
+    let value = simd.select_u32s(is_special, special, simd.transmute_u32s_f32s(finite));
+    let sign = simd.and_u32s(bits, simd.splat_u32s(0x8000));
+    let sign = simd.wrapping_dyn_shl_u32s(sign, simd.splat_u32s(16));
+    simd.transmute_f32s_u32s(simd.or_u32s(value, sign))
+}
+
+/// The nearest f16 in the low half of each word, as in [`Lane::narrow`].
+#[inline(always)]
+fn to_f16<S: Simd>(simd: S, value: S::f32s) -> S::u32s {
+    let bits = simd.transmute_u32s_f32s(value);
+    let sign = simd.wrapping_dyn_shr_u32s(bits, simd.splat_u32s(16));
+    let sign = simd.and_u32s(sign, simd.splat_u32s(0x8000));
+    let magnitude = simd.and_u32s(bits, simd.splat_u32s(0x7FFF_FFFF));
+    let odd = simd.wrapping_dyn_shr_u32s(magnitude, simd.splat_u32s(13));
+    let odd = simd.and_u32s(odd, simd.splat_u32s(1));
+    let rounding = simd.add_u32s(odd, simd.splat_u32s(0xC800_0000 + 0xFFF));
+    let normal = simd.add_u32s(magnitude, rounding);
+    let normal = simd.wrapping_dyn_shr_u32s(normal, simd.splat_u32s(13));
+    let half = simd.splat_f32s(0.5);
+    let denormal = simd.add_f32s(simd.transmute_f32s_u32s(magnitude), half);
+    let denormal = simd.transmute_u32s_f32s(denormal);
+    let denormal = simd.sub_u32s(denormal, simd.splat_u32s(0x3F00_0000));
+    let is_nan = simd.greater_than_u32s(magnitude, simd.splat_u32s(0x7F80_0000));
+    let (nan, infinity) = (simd.splat_u32s(0x7E00), simd.splat_u32s(0x7C00));
+    let special = simd.select_u32s(is_nan, nan, infinity);
+    let is_small = simd.less_than_u32s(magnitude, simd.splat_u32s(0x3880_0000));
+    let small = simd.select_u32s(is_small, denormal, normal);
+    let is_special = simd.greater_than_or_equal_u32s(magnitude, simd.splat_u32s(0x4780_0000));
+    simd.or_u32s(sign, simd.select_u32s(is_special, special, small))
 }
 
 #[cfg(test)]

@@ -85,15 +85,20 @@ fn row<T>(elements: &[T], r: usize, stride: usize, n_cols: usize) -> &[T] {
     &elements[r * stride..][..n_cols]
 }
 
-/// weight or bias as f32, so that the kernels know one kind; `absent` in every place where there is none.
-fn wide_parameter(tensor: Option<&Tensor>, n_cols: usize, absent: f32) -> Result<Vec<Tile>> {
+/// weight or bias as f32 in the order of `X`, so that the kernels know one kind; `absent` in every place where there
+/// is none.
+fn wide_parameter<X: Lane>(
+    tensor: Option<&Tensor>,
+    n_cols: usize,
+    absent: f32,
+) -> Result<Vec<Tile>> {
     let mut tiles = tile::zeros(n_cols.div_ceil(TILE))?;
     match tensor {
         None => tiles.fill(Tile([absent; TILE])),
         Some(tensor) => match tensor.dtype() {
-            DType::F32 => widen(tensor.host_slice::<f32>(), &mut tiles),
-            DType::F16 => widen(tensor.host_slice::<f16>(), &mut tiles),
-            DType::BF16 => widen(tensor.host_slice::<bf16>(), &mut tiles),
+            DType::F32 => widen::<X, f32>(tensor.host_slice(), &mut tiles),
+            DType::F16 => widen::<X, f16>(tensor.host_slice(), &mut tiles),
+            DType::BF16 => widen::<X, bf16>(tensor.host_slice(), &mut tiles),
             got @ DType::F64 => return Err(not_here(got)),
         },
     }
@@ -109,16 +114,17 @@ fn not_here(got: DType) -> Error {
     }
 }
 
-fn widen<T: Lane>(values: &[T], tiles: &mut [Tile]) {
+fn widen<X: Lane, T: Lane>(values: &[T], tiles: &mut [Tile]) {
     for (tile, values) in tiles.iter_mut().zip(values.chunks(TILE)) {
-        *tile = Tile::of_tail(values, 0.0);
+        *tile = Tile::of_tail::<X, T>(values, 0.0);
     }
 }
 
-/// Bytes of a tensor from which on its output is written past the cache.
-const LARGE: usize = 16 << 20;
+/// Bytes that a pass goes through, from which on its output is written past the cache.
+const LARGE: usize = 24 << 20;
 
-/// Whether a pass's output is so large that nobody will find all of it in the cache.
-fn past_the_cache(problem: &Problem) -> bool {
-    problem.n_rows() * problem.n_cols() * problem.dtype().size() >= LARGE
+/// Whether a pass over so many tensors of x's size goes through so much that nobody will find all of it in the cache.
+fn past_the_cache(problem: &Problem, n_tensors: usize) -> bool {
+    let elements = problem.n_rows() * problem.n_cols();
+    elements.saturating_mul(n_tensors * problem.dtype().size()) >= LARGE
 }

@@ -2,6 +2,7 @@
 //! processor. What is left of a row at its end is computed as a whole piece, too, whose other elements count
 //! for nothing.
 
+use bytemuck::Pod;
 use pulp::Simd;
 
 use super::lanes::Lane;
@@ -25,29 +26,48 @@ pub struct Tile(pub [f32; TILE]);
 impl Tile {
     pub const ZERO: Tile = Tile([0.0; TILE]);
 
-    /// The piece at the end of a row, which is shorter than others, as a whole one.
+    /// Pairs of vectors in a piece.
     #[inline(always)]
-    pub fn of_tail<T: Lane>(tail: &[T], beyond: f32) -> Tile {
+    pub const fn pairs<S: Simd>() -> usize {
+        TILE / S::F32_LANES / 2
+    }
+
+    /// Pair `k`: a vector of the first half and its fellow in the second.
+    #[inline(always)]
+    pub fn pair<S: Simd>(&self, _simd: S, k: usize) -> [S::f32s; 2] {
+        let vectors = S::as_simd_f32s(&self.0).0;
+        [vectors[k], vectors[k + Self::pairs::<S>()]]
+    }
+
+    #[inline(always)]
+    pub fn set_pair<S: Simd>(&mut self, _simd: S, k: usize, pair: [S::f32s; 2]) {
+        let vectors = S::as_mut_simd_f32s(&mut self.0).0;
+        [vectors[k], vectors[k + Self::pairs::<S>()]] = pair;
+    }
+
+    /// The piece at the end of a row, which is shorter than others, as a whole one, in the order that `X` wants.
+    #[inline(always)]
+    pub fn of_tail<X: Lane, T: Lane>(tail: &[T], beyond: f32) -> Tile {
         let mut tile = Tile([beyond; TILE]);
-        for (wide, value) in tile.0.iter_mut().zip(tail) {
-            *wide = value.widen();
+        for (i, value) in tail.iter().take(TILE).enumerate() {
+            tile.0[X::place(i)] = value.widen();
         }
         tile
     }
 
     /// The other way.
     #[inline(always)]
-    pub fn put_tail<T: Lane>(&self, tail: &mut [T]) {
-        for (value, wide) in tail.iter_mut().zip(&self.0) {
-            *value = T::narrow(*wide);
+    pub fn put_tail<X: Lane, T: Lane>(&self, tail: &mut [T]) {
+        for (i, value) in tail.iter_mut().take(TILE).enumerate() {
+            *value = T::narrow(self.0[X::place(i)]);
         }
     }
 
     /// Adds the piece at the end of a row.
     #[inline(always)]
-    pub fn add_tail<T: Lane>(&mut self, tail: &[T]) {
-        for (wide, value) in self.0.iter_mut().zip(tail) {
-            *wide += value.widen();
+    pub fn add_tail<X: Lane, T: Lane>(&mut self, tail: &[T]) {
+        for (i, value) in tail.iter().take(TILE).enumerate() {
+            self.0[X::place(i)] += value.widen();
         }
     }
 }
@@ -83,71 +103,73 @@ impl<'a, T: Lane> Target<'a, T> {
         }
     }
 
-    /// Writes a whole piece.
+    /// Writes pair `k` of the whole piece `t`.
     #[inline(always)]
-    pub fn put<S: Simd>(&mut self, simd: S, t: usize, from: &Tile) {
-        let to = &mut self.full[t];
-        if self.past_the_cache {
-            let mut narrow = Narrow([T::ZERO; TILE]);
-            T::put(simd, from, &mut narrow.0);
-            stream(simd, &narrow, to);
-        } else {
-            T::put(simd, from, to);
-        }
+    pub fn put<S: Simd>(&mut self, simd: S, t: usize, k: usize, pair: [S::f32s; 2]) {
+        T::store(simd, pair, &mut self.full[t], k, self.past_the_cache);
     }
 
     /// Writes the piece at the row's end.
     #[inline(always)]
     pub fn put_tail(&mut self, from: &Tile) {
-        from.put_tail(self.tail);
+        from.put_tail::<T, T>(self.tail);
     }
 }
 
-/// A piece in its own type, where it can be read in lines.
-#[repr(C, align(64))]
-struct Narrow<T>([T; TILE]);
+/// Writes vector `k` of a piece, past the cache where that is asked for and the processor can. The piece then lies
+/// at a multiple of [`LINE_BYTES`].
+#[inline(always)]
+pub fn write<S: Simd, T: Pod>(
+    simd: S,
+    vector: S::u32s,
+    piece: &mut [T; TILE],
+    k: usize,
+    past_the_cache: bool,
+) {
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(piece);
+    let to = &mut bytes[k * size_of::<S::u32s>()..][..size_of::<S::u32s>()];
+    if past_the_cache {
+        stream(simd, vector, to);
+    } else {
+        to.copy_from_slice(bytemuck::bytes_of(&vector));
+    }
+}
 
-/// Writes a piece past the cache, where the processor can. `to` lies at a multiple of [`LINE_BYTES`].
+/// Writes a vector past the cache, where the processor can. `to` lies at a multiple of the vector's size.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn stream<S: Simd, T: Lane>(_simd: S, from: &Narrow<T>, to: &mut [T; TILE]) {
+fn stream<S: Simd>(_simd: S, vector: S::u32s, to: &mut [u8]) {
     use core::arch::x86_64::{__m256, __m512};
     use std::any::TypeId;
 
     use pulp::x86::{V3, V4};
 
-    let bytes = size_of_val(to);
-    let (from_line, to_line) = (from.0.as_ptr().cast::<f32>(), to.as_mut_ptr().cast::<f32>());
+    let (from, to_vector) = (&raw const vector, to.as_mut_ptr().cast::<f32>());
     if TypeId::of::<S>() == TypeId::of::<V4>() {
-        // SAFETY: a V4 was given, and is made only where the processor has AVX-512.
-        let avx512f = unsafe { V4::new_unchecked() }.avx512f;
-        for line in (0..bytes / 4).step_by(16) {
-            // SAFETY: both pieces have `bytes` bytes, a multiple of 64, and lie at a multiple of 64: `from` by
-            // its type, `to` because `Target` streams to no other.
-            unsafe {
-                let value = from_line.add(line).cast::<__m512>().read();
-                avx512f._mm512_stream_ps(to_line.add(line), value);
-            }
+        // SAFETY: a V4 was given, and is made only where the processor has AVX-512; its vectors have 64 bytes, and
+        // `to` as many, at a multiple of 64.
+        unsafe {
+            let value = from.cast::<__m512>().read_unaligned();
+            V4::new_unchecked()
+                .avx512f
+                ._mm512_stream_ps(to_vector, value);
         }
     } else if TypeId::of::<S>() == TypeId::of::<V3>() {
-        // SAFETY: a V3 was given, and is made only where the processor has AVX2.
-        let avx = unsafe { V3::new_unchecked() }.avx;
-        for half_line in (0..bytes / 4).step_by(8) {
-            // SAFETY: as above, in halves of lines.
-            unsafe {
-                let value = from_line.add(half_line).cast::<__m256>().read();
-                avx._mm256_stream_ps(to_line.add(half_line), value);
-            }
+        // SAFETY: a V3 was given, and is made only where the processor has AVX2; its vectors have 32 bytes, and
+        // `to` as many, at a multiple of 32.
+        unsafe {
+            let value = from.cast::<__m256>().read_unaligned();
+            V3::new_unchecked().avx._mm256_stream_ps(to_vector, value);
         }
     } else {
-        *to = from.0;
+        to.copy_from_slice(bytemuck::bytes_of(&vector));
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn stream<S: Simd, T: Lane>(_simd: S, from: &Narrow<T>, to: &mut [T; TILE]) {
-    *to = from.0;
+fn stream<S: Simd>(_simd: S, vector: S::u32s, to: &mut [u8]) {
+    to.copy_from_slice(bytemuck::bytes_of(&vector));
 }
 
 /// Makes what was written past the cache visible to other threads in the order of the program. Whoever wrote a
@@ -161,20 +183,25 @@ pub fn finish_streaming() {
     }
 }
 
-/// Asks for a piece of a row that is read soon, past whose pages the processor does not look by itself.
+/// Asks for a piece of a row that is read soon, past whose pages the processor does not look by itself. What is not
+/// read again after its row is asked for `once`: it then leaves the caches to what is.
 #[inline(always)]
-pub fn prefetch<T>(tile: Option<&[T; TILE]>) {
+pub fn prefetch<T>(tile: Option<&[T; TILE]>, once: bool) {
     #[cfg(target_arch = "x86_64")]
     if let Some(tile) = tile {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use core::arch::x86_64::{_MM_HINT_NTA, _MM_HINT_T0, _mm_prefetch};
         for line in 0..size_of_val(tile) / LINE_BYTES {
             // SAFETY: every x86-64 processor has SSE, and a prefetch has no effect that a program can see.
             unsafe {
                 let address = tile.as_ptr().cast::<i8>().add(line * LINE_BYTES);
-                _mm_prefetch::<_MM_HINT_T0>(address);
+                if once {
+                    _mm_prefetch::<_MM_HINT_NTA>(address);
+                } else {
+                    _mm_prefetch::<_MM_HINT_T0>(address);
+                }
             }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = tile;
+    let _ = (tile, once);
 }
