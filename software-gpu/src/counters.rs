@@ -119,7 +119,8 @@ counters! {
     global_atomic_sectors,
     /// Accesses to shared memory.
     shared_requests,
-    /// Rounds that those needed beyond the first because lanes met in a bank.
+    /// Rounds that those needed because lanes met in a bank, beyond the least: a warp's accesses of 8 bytes take
+    /// two rounds at the least and of 16 bytes four, which are none.
     shared_bank_conflicts,
     /// Branches whose lanes parted.
     divergent_branches,

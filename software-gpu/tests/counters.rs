@@ -179,3 +179,68 @@ fn asynchronous_copies_are_in_flight_until_their_wait() {
     );
     assert_eq!(counters.shared_requests, 3);
 }
+
+/// A warp's accesses of 8 bytes take two rounds and of 16 bytes four: only what comes on top is a conflict.
+#[test]
+fn a_conflict_is_a_round_beyond_the_least() {
+    for (access, value, stride, conflicts) in [
+        ("b32", "%w0", 4, 0),
+        // All lanes at one word, or at parts of it.
+        ("b32", "%w0", 0, 0),
+        ("b32", "%w0", 8, 1),
+        ("b32", "%w0", 32, 7),
+        ("b32", "%w0", 128, 31),
+        // One more than a multiple of the banks: the usual cure.
+        ("b32", "%w0", 132, 0),
+        ("v2.b32", "{%w0, %w1}", 8, 0),
+        // Halves of the warp, in each of which two meet.
+        ("v2.b32", "{%w0, %w1}", 16, 2),
+        ("v4.b32", "{%w0, %w1, %w2, %w3}", 16, 0),
+        ("v4.b32", "{%w0, %w1, %w2, %w3}", 0, 0),
+        // Quarters of the warp: lanes 0 and 4 meet, 1 and 5, ...
+        ("v4.b32", "{%w0, %w1, %w2, %w3}", 32, 4),
+        ("v4.b32", "{%w0, %w1, %w2, %w3}", 128, 4 * 7),
+        ("v4.b32", "{%w0, %w1, %w2, %w3}", 144, 0),
+    ] {
+        let text = format!(
+            "
+.version 8.0
+.target sm_90
+.address_size 64
+.shared .align 16 .b8 words[8192];
+.visible .entry k()
+{{
+	.reg .b32 %t, %s, %w<4>;
+	mov.u32 %t, %tid.x;
+	mov.u32 %s, words;
+	mad.lo.u32 %s, %t, {stride}, %s;
+	mov.u32 %w0, 1;
+	mov.u32 %w1, 1;
+	mov.u32 %w2, 1;
+	mov.u32 %w3, 1;
+	st.shared.{access} [%s], {value};
+	ld.shared.{access} {value}, [%s];
+	ret;
+}}
+"
+        );
+        // All lanes write one word in some: a race that nobody reads.
+        let mut checks = Checks::ALL;
+        checks.shared_races = false;
+        let gpu = Gpu::with_checks(Model::h100(), checks);
+        let module = Module::load(text.as_bytes(), &gpu).unwrap();
+        let config = LaunchConfig {
+            grid: [1; 3],
+            block: [32, 1, 1],
+            dynamic_shared: 0,
+        };
+        let counters = gpu
+            .launch(&module.kernel("k").unwrap(), &config, &[])
+            .unwrap();
+        assert_eq!(
+            (counters.shared_requests, counters.shared_bank_conflicts),
+            (2, 2 * conflicts),
+            "{access} {stride} bytes apart"
+        );
+    }
+}

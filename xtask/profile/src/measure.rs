@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use half::{bf16, f16};
-use layernorm_host::{DType, Device, FastLayerNorm, Tensor};
+use layernorm_host::{DType, Device, FastLayerNorm, Image, Tensor};
 use software_gpu::driver::{LaunchRecord, choose_models, record_launches, recorded_launches};
 
 use crate::minimum;
@@ -41,22 +41,21 @@ pub fn run(task: &Task, device: &Device) -> Result<Report> {
     let forward = recorded_launches();
     let mut passes = Vec::new();
     if task.forward {
-        let kernels = kernels(task, forward)?;
+        let kernels = kernels(task, device, forward)?;
         passes.push(Pass::new("forward", minimum::forward(task), kernels));
     }
     if task.backward {
         let dy = operand(task.dtype, &shape, 4)?;
         recorded_launches();
         FastLayerNorm::backward(saved, &dy)?;
-        let kernels = kernels(task, recorded_launches())?;
+        let kernels = kernels(task, device, recorded_launches())?;
         passes.push(Pass::new("backward", minimum::backward(task), kernels));
     }
     let (major, minor) = device.compute_capability().unwrap_or_default();
     Ok(Report {
-        schema: 1,
+        schema: 2,
         device: device.name().to_owned(),
         compute_capability: [major, minor],
-        image: format!("sm_{}", device.image_target().unwrap_or_default()),
         problem: Problem {
             n_rows: task.n_rows,
             n_cols: task.n_cols,
@@ -67,9 +66,14 @@ pub fn run(task: &Task, device: &Device) -> Result<Report> {
     })
 }
 
-fn kernels(task: &Task, launches: Vec<LaunchRecord>) -> Result<Vec<Kernel>> {
+fn kernels(task: &Task, device: &Device, launches: Vec<LaunchRecord>) -> Result<Vec<Kernel>> {
     let elements = task.n_rows * task.n_cols;
-    let kernel = |record| Kernel::new(record, elements as u64);
+    let capability = device.compute_capability().unwrap_or_default();
+    let kernel = |record: LaunchRecord| {
+        let image = Image::with_kernel(&record.kernel, capability)
+            .with_context(|| format!("no image has {}", record.kernel))?;
+        Kernel::new(record, image, elements as u64)
+    };
     launches.into_iter().map(kernel).collect()
 }
 
@@ -130,6 +134,8 @@ mod tests {
         let [kernel] = &forward.kernels[..] else {
             panic!("one kernel");
         };
+        // On an H100, from the image for its predecessor: the newest has what that has not.
+        assert_eq!(kernel.image, "sm_80");
         // It reads every byte and writes every byte, and no other.
         assert_eq!(kernel.unique_bytes_read, forward.minimum.bytes_read);
         assert_eq!(kernel.unique_bytes_written, forward.minimum.bytes_written);

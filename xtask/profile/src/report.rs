@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Result, bail};
+use layernorm_host::Image;
 use serde::Serialize;
 use software_gpu::InstructionClass;
 use software_gpu::driver::LaunchRecord;
@@ -16,8 +17,6 @@ pub struct Report {
     pub schema: u32,
     pub device: String,
     pub compute_capability: [u32; 2],
-    /// The PTX image that the device runs.
-    pub image: String,
     pub problem: Problem,
     pub passes: Vec<Pass>,
 }
@@ -45,6 +44,8 @@ pub struct Pass {
 #[derive(Serialize)]
 pub struct Kernel {
     pub kernel: String,
+    /// The PTX image that it is from.
+    pub image: String,
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub dynamic_shared_bytes: u32,
@@ -88,7 +89,7 @@ pub struct InFlight {
 #[derive(Serialize)]
 pub struct Shared {
     pub requests: u64,
-    /// Rounds beyond the first that requests took.
+    /// Rounds that requests took beyond the least for their bytes, because lanes met in a bank.
     pub bank_conflicts: u64,
 }
 
@@ -118,7 +119,7 @@ impl Pass {
 impl Kernel {
     /// # Errors
     /// Where the device was told not to count.
-    pub fn new(record: LaunchRecord, elements: u64) -> Result<Kernel> {
+    pub fn new(record: LaunchRecord, image: &Image, elements: u64) -> Result<Kernel> {
         let counters = &record.counters;
         let (Some(read), Some(written)) =
             (counters.unique_bytes_read, counters.unique_bytes_written)
@@ -129,6 +130,7 @@ impl Kernel {
         };
         let requests = |requests, sectors| Requests { requests, sectors };
         Ok(Kernel {
+            image: format!("sm_{}", image.target),
             grid: record.config.grid,
             block: record.config.block,
             dynamic_shared_bytes: record.config.dynamic_shared,
@@ -190,9 +192,8 @@ impl fmt::Display for Report {
         let weight = weight.as_deref().unwrap_or("no");
         writeln!(
             f,
-            "{n_rows} x {n_cols} {dtype}, {weight} weight and bias, on {} (compute capability {major}.{minor}, \
-             image {})",
-            self.device, self.image
+            "{n_rows} x {n_cols} {dtype}, {weight} weight and bias, on {} (compute capability {major}.{minor})",
+            self.device
         )?;
         for pass in &self.passes {
             let Minimum {
@@ -224,6 +225,7 @@ impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Kernel {
             kernel,
+            image,
             grid: [gx, gy, gz],
             block: [bx, by, bz],
             dynamic_shared_bytes,
@@ -231,7 +233,7 @@ impl fmt::Display for Kernel {
         } = self;
         writeln!(
             f,
-            "  {kernel}: grid {gx} x {gy} x {gz}, block {bx} x {by} x {bz}, {dynamic_shared_bytes} bytes \
+            "  {kernel} of {image}: grid {gx} x {gy} x {gz}, block {bx} x {by} x {bz}, {dynamic_shared_bytes} bytes \
              of dynamic shared memory"
         )?;
         writeln!(
