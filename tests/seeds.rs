@@ -1,71 +1,120 @@
-//! What a GPU's scheduler does must not show in a result, and neither may the number of threads that play it.
+//! What a GPU is free to choose must not show where it may not: a seed chooses the order of blocks and warps and the
+//! error of every approximate instruction, and a number of threads plays them.
+//!
+//! Each run of `plan-rows` launches every kernel that the plan can choose, holds the results against float64 and
+//! writes them to a file. `SEEDS` is how many seeds are run, instead of 3:
+//!
+//!     SEEDS=20 cargo test --package layernorm-tests --test seeds
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The hashes of `digest`, by seed and threads.
-fn digest(seed: u32, threads: u32) -> Vec<String> {
-    digest_of(seed, threads, false)
+use layernorm_tests::bits;
+use tempfile::TempDir;
+
+/// A device's choices.
+#[derive(Clone, Copy)]
+struct Choices {
+    seed: Option<u32>,
+    /// Approximations have no error.
+    exact: bool,
+    threads: Option<u32>,
 }
 
-/// The same, if so with approximations that have no error.
-fn digest_of(seed: u32, threads: u32, exact: bool) -> Vec<String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_digest"))
-        .env("SOFTWARE_GPU_SEED", seed.to_string())
+/// The device of the other tests.
+const PLAIN: Choices = Choices {
+    seed: None,
+    exact: false,
+    threads: None,
+};
+
+/// The results of every n-th shape under these choices, as a file of the folder.
+fn results(folder: &Path, choices: Choices, nth: u32) -> PathBuf {
+    let Choices {
+        seed,
+        exact,
+        threads,
+    } = choices;
+    let path = folder.join(format!("{seed:?} {exact} {threads:?} {nth}"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plan-rows"));
+    command
+        .args(["run", "--part", &format!("0/{nth}"), "--out"])
+        .arg(&path)
+        .env("LAYERNORM_DRIVER", "software")
         .env("SOFTWARE_GPU_EXACT", u32::from(exact).to_string())
-        .env("RAYON_NUM_THREADS", threads.to_string())
-        .output()
-        .expect("digest starts");
+        .env_remove("SOFTWARE_GPU_SEED");
+    for (name, value) in [("SOFTWARE_GPU_SEED", seed), ("RAYON_NUM_THREADS", threads)] {
+        if let Some(value) = value {
+            command.env(name, value.to_string());
+        }
+    }
+    let output = command.output().expect("plan-rows starts");
     assert!(output.status.success(), "{output:?}");
-    let lines: Vec<String> = String::from_utf8(output.stdout)
-        .expect("hashes are ASCII")
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    assert_eq!(lines.len(), 5 * 4 * 6);
-    lines
+    path
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    fs::read(path).expect("plan-rows wrote it")
+}
+
+/// The backward pass is given mean and rstd and has no approximation in it, so that dx, dweight and dbias have the
+/// same bits under every seed.
+#[test]
+fn no_seed_changes_a_gradient() {
+    let folder = TempDir::new().expect("a folder");
+    let plain = results(folder.path(), PLAIN, 1);
+    let seeds = std::env::var("SEEDS").ok();
+    let seeds = seeds.map_or(3, |seeds| seeds.parse().expect("SEEDS is a number"));
+    for seed in 1..=seeds {
+        let seed = Some(seed);
+        let seeded = results(folder.path(), Choices { seed, ..PLAIN }, 1);
+        let report = bits::compare(&plain, &seeded).expect("two files of the same shapes");
+        assert!(report.wrong.is_empty(), "{seed:?}: {:#?}", report.wrong);
+        let differ = |kind| {
+            let mut by_name = report.by_name.iter();
+            let (_, distance) = by_name.find(|(name, _)| name == kind).expect("a result");
+            assert!(distance.elements > 0);
+            distance.differ
+        };
+        for gradient in ["dx", "dweight", "dbias"] {
+            assert_eq!(differ(gradient), 0, "{gradient} under {seed:?}");
+        }
+        // The seed did choose something.
+        assert!(differ("rstd") > 0, "{seed:?}");
+        fs::remove_file(seeded).expect("it was written");
+    }
+}
+
+/// Where approximations have no error, what is left of a seed is order: then mean, rstd and y keep their bits, too.
+#[test]
+fn the_order_of_blocks_and_warps_changes_no_bit() {
+    let folder = TempDir::new().expect("a folder");
+    let plain = bytes(&results(folder.path(), PLAIN, 2));
+    for seed in [1, 20] {
+        let choices = Choices {
+            seed: Some(seed),
+            exact: true,
+            ..PLAIN
+        };
+        let other = bytes(&results(folder.path(), choices, 2));
+        assert!(plain == other, "seed {seed}");
+    }
 }
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let one = digest(7, 1);
+    let folder = TempDir::new().expect("a folder");
+    let run = |threads| {
+        let choices = Choices {
+            seed: Some(7),
+            threads: Some(threads),
+            ..PLAIN
+        };
+        bytes(&results(folder.path(), choices, 3))
+    };
+    let one = run(1);
     for threads in [2, 3] {
-        assert_eq!(digest(7, threads), one, "{threads} threads");
+        assert!(run(threads) == one, "{threads} threads");
     }
-}
-
-/// A seed changes the order of blocks and warps, and by how much an approximate instruction is off. dbias has no such
-/// instruction in it, so its bits are the same under every seed. Everything else may have one: rstd is `rsqrt.approx`,
-/// the mean of a row in several parts is weighed with `div.approx`, and dx and dweight have both in them.
-#[test]
-fn no_seed_changes_the_gradient_of_bias() {
-    let dbias = |lines: &[String]| -> Vec<String> {
-        let lines = lines.iter().filter(|line| line.starts_with("dbias "));
-        lines.cloned().collect()
-    };
-    let first = digest(1, 2);
-    assert_eq!(dbias(&first).len(), 5 * 4);
-    for seed in [2, 3, 20] {
-        assert_eq!(dbias(&digest(seed, 2)), dbias(&first), "seed {seed}");
-    }
-}
-
-/// Two seeds with errors are two devices whose rstd differ, and dweight with it, in whatever order blocks and warps
-/// run. So the approximations are made exact here, and what is left of a seed is order: under that, dweight, dbias and
-/// everything else keep their bits.
-#[test]
-fn the_order_of_blocks_and_warps_changes_no_bit() {
-    let first = digest_of(1, 2, true);
-    for seed in [2, 3, 20] {
-        let other = digest_of(seed, 2, true);
-        for (one, other) in first.iter().zip(&other) {
-            assert_eq!(one, other, "seeds 1 and {seed}");
-        }
-    }
-    // It is the setting that does it: a seed with errors gives another dweight.
-    let dweight = |lines: &[String]| -> Vec<String> {
-        let lines = lines.iter().filter(|line| line.starts_with("dweight "));
-        lines.cloned().collect()
-    };
-    assert_eq!(dweight(&first).len(), 5 * 4);
-    assert_ne!(dweight(&digest(2, 2)), dweight(&first));
 }

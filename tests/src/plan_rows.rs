@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use layernorm_host::plan::{self, Limits};
 use layernorm_host::{
     BackwardPointers, DType, Device, Entry, FastLayerNorm, ForwardPointers, Launcher, Problem,
-    Result, Tensor,
+    Result, Tensor, Variant,
 };
 
 use crate::check::{Results, compare, expected};
@@ -21,6 +21,9 @@ use crate::data::{Case, dtypes, tensor};
 pub struct PlanRow {
     pub case: Case,
     pub entries: Vec<Entry>,
+    /// Whether the forward kernel puts a row's mean together from parts, weighed by an approximate division: two
+    /// devices may have other bits for it, and for y.
+    pub mean_of_parts: bool,
 }
 
 impl PlanRow {
@@ -56,9 +59,14 @@ pub fn plan_rows(elements: usize, limits: &Limits) -> Result<(Vec<PlanRow>, Vec<
             let n_rows = (elements / n_cols).clamp(3, MAX_ROWS);
             let case = Case::new(n_rows, n_cols, dtype, parameter_dtype);
             let mut entries = launched(&case, limits)?;
+            let mean_of_parts = entries.first().is_some_and(has_mean_of_parts);
             entries.retain(|entry| seen.insert(entry.to_string()));
             if !entries.is_empty() {
-                rows.push(PlanRow { case, entries });
+                rows.push(PlanRow {
+                    case,
+                    entries,
+                    mean_of_parts,
+                });
             }
         }
     }
@@ -80,7 +88,15 @@ fn lengths() -> BTreeSet<usize> {
         .collect()
 }
 
-/// The kernels that a case launches from memory as an allocator gives it.
+/// Of a forward kernel.
+fn has_mean_of_parts(entry: &Entry) -> bool {
+    matches!(
+        entry.variant(),
+        Some(Variant::Cluster { .. } | Variant::Any)
+    )
+}
+
+/// The kernels that a case launches from memory as an allocator gives it, the forward pass's first.
 fn launched(case: &Case, limits: &Limits) -> Result<Vec<Entry>> {
     let problem = problem(case)?;
     let somewhere = 1 << 32;

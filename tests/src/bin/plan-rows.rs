@@ -143,7 +143,10 @@ fn run_all(options: &Options) -> Result<bool, Failure> {
         }
     }
     if let Some(mut file) = file {
+        let parts = rows.iter().filter(|row| row.mean_of_parts);
+        let parts: Vec<String> = parts.map(|row| row.name()).collect();
         file.metadata("device", device.name());
+        file.metadata(bits::MEANS_OF_PARTS, parts.join(" "));
         file.finish()?;
     }
     println!("{good} shapes within their tolerances of float64, {bad} not");
