@@ -300,8 +300,8 @@ pub const FAULTS: &[Fault] = &[
         "the CPU's mean leaves out what is no whole tile",
         Host,
         "layernorm-host/src/cpu/forward.rs",
-        "        add_up(simd, &Tile::of_tail(tail, 0.0).0, &mut total);\n",
-        "        let _ = tail;\n",
+        "            add_up(simd, tile.pair(simd, k), k, &mut total);\n",
+        "            let _ = (&tile, k);\n",
     ),
     fault(
         "cpu-nan-dropped",
@@ -316,7 +316,7 @@ pub const FAULTS: &[Fault] = &[
         "the part of dx along xhat stays in, on the CPU",
         Host,
         "layernorm-host/src/cpu/gradients.rs",
-        "simd.mul_f32s(xhat, mean_dxhat_xhat)",
-        "simd.mul_f32s(simd.mul_f32s(xhat, mean_dxhat_xhat), simd.splat_f32s(0.0))",
+        "simd.mul_add_e_f32s(xhat, *less_dxhat_xhat, inner)",
+        "simd.mul_add_e_f32s(xhat, simd.splat_f32s(0.0), inner)",
     ),
 ];
