@@ -38,7 +38,7 @@ const LONGEST_READ_ONCE: [(&str, DType, usize); 9] = [
     ("a100", DType::F32, 39_424),
     ("a100", DType::F16, 78_848),
     ("a100", DType::BF16, 78_848),
-    ("t4", DType::F32, 14_080),
+    ("t4", DType::F32, 16_384),
     ("t4", DType::F16, 28_160),
     ("t4", DType::BF16, 28_160),
 ];

@@ -82,21 +82,40 @@ const fn tile(lanes: u32, vecs: u32, block: u32, stages: u32, blocks_per_sm: u32
     }
 }
 
-/// The forward pass's `rows` variants, shortest row first. Measured on an H200; docs/performance.md has the
-/// figures.
-pub const FORWARD_TILES: &[RowTile] = &[
+/// The forward pass's `rows` variants for f16 and bf16, shortest row first. Measured on an H100;
+/// docs/performance.md has the figures. Three vectors are for hidden sizes of three times a power of two.
+pub const FORWARD_TILES_HALF: &[RowTile] = &[
     // Several rows a warp, so that short rows keep all its lanes busy.
     tile(8, 1, 128, 0, 0),
     tile(8, 2, 128, 0, 0),
-    tile(8, 4, 128, 0, 0),
-    tile(16, 4, 64, 0, 0),
+    tile(16, 2, 128, 0, 0),
+    tile(16, 3, 128, 0, 0),
     // From here a row has the block: what is the same in all threads then costs no registers.
-    tile(32, 4, 32, 0, 0),
-    tile(64, 4, 64, 0, 0),
-    tile(128, 4, 128, 0, 0),
+    tile(64, 1, 64, 0, 0),
+    tile(32, 3, 32, 0, 0),
+    tile(128, 1, 128, 0, 0),
+    tile(64, 3, 64, 0, 0),
+    tile(128, 2, 128, 0, 0),
+    tile(128, 3, 128, 0, 0),
+    tile(256, 2, 256, 0, 0),
+    tile(256, 3, 256, 0, 0),
     tile(256, 4, 256, 0, 0),
     // Too few blocks fit for one to load while others compute: the next row is on its way instead.
     tile(1024, 2, 1024, 2, 1),
+];
+
+/// The forward pass's `rows` variants for f32, likewise.
+pub const FORWARD_TILES_F32: &[RowTile] = &[
+    tile(8, 1, 128, 0, 0),
+    tile(8, 2, 128, 0, 0),
+    tile(16, 2, 128, 0, 0),
+    tile(16, 4, 128, 0, 0),
+    tile(128, 1, 128, 0, 0),
+    tile(128, 2, 128, 0, 0),
+    tile(256, 2, 256, 0, 0),
+    tile(256, 4, 256, 0, 0),
+    tile(512, 4, 512, 0, 0),
+    tile(1024, 4, 1024, 0, 1),
 ];
 
 /// Threads in a block of the forward pass's `shared` variants, a row each: `shared_2` where two rows fit a
@@ -119,6 +138,7 @@ pub const FORWARD_RAGGED_TILES: &[RowTile] = &[
     tile(16, 2, 64, 0, 0),
     tile(128, 1, 128, 0, 0),
     tile(256, 2, 256, 0, 0),
+    tile(128, 5, 128, 0, 0),
     tile(256, 4, 256, 0, 3),
 ];
 
@@ -145,6 +165,7 @@ pub const BACKWARD_TILES_F16: &[RowTile] = &[
     tile(64, 2, 64, 2, 6),
     tile(128, 2, 128, 3, 3),
     tile(128, 4, 128, 2, 2),
+    tile(256, 3, 256, 3, 1),
     tile(256, 4, 256, 2, 1),
 ];
 
@@ -159,6 +180,7 @@ pub const BACKWARD_TILES_BF16: &[RowTile] = &[
     tile(32, 4, 128, 2, 2),
     tile(128, 2, 128, 3, 3),
     tile(128, 4, 128, 2, 2),
+    tile(256, 3, 256, 3, 1),
     tile(256, 4, 256, 2, 1),
 ];
 
@@ -169,6 +191,7 @@ pub const BACKWARD_RAGGED_TILES_F32: &[RowTile] = &[
     tile(128, 2, 128, 3, 4),
     tile(256, 2, 256, 2, 2),
     tile(512, 2, 512, 3, 1),
+    tile(256, 5, 256, 3, 1),
 ];
 
 /// The backward pass's `ragged` variants for f16 and bf16, shortest row first.
@@ -178,6 +201,7 @@ pub const BACKWARD_RAGGED_TILES_HALF: &[RowTile] = &[
     tile(64, 2, 64, 2, 5),
     tile(128, 2, 128, 3, 2),
     tile(128, 4, 128, 2, 2),
+    tile(256, 3, 256, 3, 1),
     tile(256, 4, 256, 2, 1),
 ];
 
@@ -214,19 +238,18 @@ const fn cluster(blocks: u32, tile: RowTile, rounds: u32) -> ClusterTile {
     }
 }
 
-/// The forward pass's `cluster` variants for f16 and bf16, shortest row first: for rows that no `rows` variant
-/// takes. Eight vectors a thread would be 64 columns, one register more than there are.
+/// The forward pass's `cluster` variants for f16 and bf16, shortest row first: for rows that neither a `rows`
+/// variant nor a block's shared memory takes, or that fit it once alone. Without stages the grid has a cluster for
+/// every row. Eight vectors a thread would be 64 columns, one register more than there are.
 pub const FORWARD_CLUSTERS_HALF: &[ClusterTile] = &[
-    cluster(2, tile(512, 4, 512, 4, 1), 4),
-    cluster(4, tile(512, 4, 512, 4, 1), 4),
+    cluster(4, tile(512, 4, 512, 0, 0), 0),
     cluster(8, tile(512, 4, 512, 4, 1), 4),
 ];
 
-/// The forward pass's `cluster` variants for f32, likewise.
+/// The forward pass's `cluster` variants for f32: for rows that neither a `rows` variant nor a block's shared
+/// memory takes. The more a block has between two of the cluster's barriers, the better.
 pub const FORWARD_CLUSTERS_F32: &[ClusterTile] = &[
-    cluster(2, tile(512, 4, 512, 4, 1), 4),
-    cluster(4, tile(512, 4, 512, 4, 1), 4),
-    cluster(8, tile(512, 4, 512, 4, 1), 4),
+    cluster(4, tile(512, 8, 512, 3, 1), 4),
     cluster(8, tile(512, 8, 512, 3, 1), 4),
 ];
 

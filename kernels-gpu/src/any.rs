@@ -80,9 +80,13 @@ pub unsafe fn forward_any<T: Packed<1>, W: Packed<1>>(p: Forward<T, W>) {
             }
         };
 
-        // Moments are of x less the row's first element: of a row whose mean is large beside its variance,
-        // that leaves the digits that matter.
-        let [pivot] = T::unpack(load(0, true));
+        // Moments are of x less an element of the row: of a row whose mean is large beside its variance, that leaves
+        // the digits that matter. The middle one of three, since any one may be far from the others.
+        let [a, b, c] = [0, p.n_cols / 2, p.n_cols - 1].map(|column| {
+            let [value] = T::unpack(load(column, true));
+            value
+        });
+        let pivot = a.min(b).max(a.max(b).min(c));
         let (mut moments, mut row_total) = (Moments::NONE, 0.0);
         let mut base = thread;
         while base < p.n_cols {

@@ -166,8 +166,12 @@ pub unsafe fn backward_cluster<
 /// variance = sum over b of (sum(d * d) - sum(d)^2 / n_b + n_b * (delta_b - offset)^2) / N
 /// ```
 ///
+/// With stages, clusters stay for further rows, the next ones on their way. Without, the grid has a cluster for every
+/// row, and a multiprocessor has blocks of several: while one waits for its cluster, others move bytes.
+///
 /// # Safety
-/// As for `backward_cluster`, with `abi::ForwardArgs`; every block has a column; and `Ring::WORDS` words of dynamic shared memory.
+/// As for `backward_cluster`, with `abi::ForwardArgs`; every block has a column; and `Ring::WORDS` words of dynamic
+/// shared memory.
 #[inline(always)]
 pub unsafe fn forward_cluster<
     T,
@@ -209,7 +213,7 @@ pub unsafe fn forward_cluster<
         stage::commit();
     };
     ext::cluster_arrive();
-    let last = STAGES as u32 - 1;
+    let last = (STAGES as u32).saturating_sub(1);
     for stage in 0..last {
         ask(place.first + stage as u64 * place.step, stage);
     }
@@ -229,21 +233,33 @@ pub unsafe fn forward_cluster<
         inv_most
     };
     // All have started before the first sums go around.
-    ext::cluster_wait();
+    if STAGES > 0 {
+        ext::cluster_wait();
+    }
     let (mut row, mut stage, mut slot) = (place.first, 0, 0);
     while row < p.n_rows {
-        // The slot before this row's is the one that the row before has left.
-        ask(
-            row + last as u64 * place.step,
-            if stage == 0 { last } else { stage - 1 },
-        );
-        stage::wait::<STAGES>();
         let mut raw = [T::ZEROS; VECS];
-        for k in 0..VECS {
-            // SAFETY: waited for.
-            raw[k] = unsafe { ring.read(stage, k) };
+        if STAGES == 0 {
+            let x = own.x.wrapping_add((row * p.x_stride) as usize);
+            for k in 0..VECS {
+                let column = place.column(k);
+                let at = x.wrapping_add(column as usize);
+                // SAFETY: the row exists, and the column if valid.
+                raw[k] = unsafe { T::load(at, column < count, T::ZEROS) };
+            }
+        } else {
+            // The slot before this row's is the one that the row before has left.
+            ask(
+                row + last as u64 * place.step,
+                if stage == 0 { last } else { stage - 1 },
+            );
+            stage::wait::<STAGES>();
+            for k in 0..VECS {
+                // SAFETY: waited for.
+                raw[k] = unsafe { ring.read(stage, k) };
+            }
+            stage = if stage == last { 0 } else { stage + 1 };
         }
-        stage = if stage == last { 0 } else { stage + 1 };
         if !p.residual.is_null() {
             // SAFETY: the caller's; these columns of the row belong to this lane alone.
             raw = unsafe { add_residual(own, place, row, raw) };
@@ -269,6 +285,9 @@ pub unsafe fn forward_cluster<
             for i in 0..E {
                 squares = ext::fma(d[k][i], d[k][i], squares);
             }
+        }
+        if STAGES == 0 {
+            ext::cluster_wait();
         }
         // SAFETY: as above; the whole cluster has this row.
         let all = unsafe {
@@ -336,6 +355,10 @@ pub unsafe fn forward_cluster<
             }
             // SAFETY: the row and the column exist, and belong to this lane alone.
             unsafe { T::store(y.wrapping_add(at), T::pack(d[k]), valid) };
+        }
+        if STAGES == 0 {
+            // The grid has a cluster for every row. Without a loop it takes fewer registers.
+            return;
         }
         row += place.step;
     }

@@ -39,8 +39,8 @@ macro_rules! cluster_kernels {
     };
 }
 
-cluster_kernels!(f32 f32 4, forward FORWARD_CLUSTERS_F32: 2 512 4, 4 512 4, 8 512 4, 8 512 8; backward BACKWARD_CLUSTERS_F32: 2 512 4, 4 512 4, 8 512 4);
-cluster_kernels!(f16 f16 8, forward FORWARD_CLUSTERS_HALF: 2 512 4, 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
-cluster_kernels!(f16 f32 8, forward FORWARD_CLUSTERS_HALF: 2 512 4, 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
-cluster_kernels!(bf16 bf16 8, forward FORWARD_CLUSTERS_HALF: 2 512 4, 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
-cluster_kernels!(bf16 f32 8, forward FORWARD_CLUSTERS_HALF: 2 512 4, 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
+cluster_kernels!(f32 f32 4, forward FORWARD_CLUSTERS_F32: 4 512 8, 8 512 8; backward BACKWARD_CLUSTERS_F32: 2 512 4, 4 512 4, 8 512 4);
+cluster_kernels!(f16 f16 8, forward FORWARD_CLUSTERS_HALF: 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
+cluster_kernels!(f16 f32 8, forward FORWARD_CLUSTERS_HALF: 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
+cluster_kernels!(bf16 bf16 8, forward FORWARD_CLUSTERS_HALF: 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
+cluster_kernels!(bf16 f32 8, forward FORWARD_CLUSTERS_HALF: 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);

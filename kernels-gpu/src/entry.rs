@@ -6,8 +6,8 @@ use half::{bf16, f16};
 use crate::abi::{
     ANY_BLOCK, BACKWARD_RAGGED_TILES_F32, BACKWARD_RAGGED_TILES_HALF, BACKWARD_TILES_BF16,
     BACKWARD_TILES_F16, BACKWARD_TILES_F32, COLUMNS_BLOCK, FORWARD_NARROW_TILES,
-    FORWARD_RAGGED_TILES, FORWARD_TILES, REDUCE_BLOCK, RowTile, SHARED_BLOCK, SUMS_BLOCK,
-    columns_vecs, find_tile,
+    FORWARD_RAGGED_TILES, FORWARD_TILES_F32, FORWARD_TILES_HALF, REDUCE_BLOCK, RowTile,
+    SHARED_BLOCK, SUMS_BLOCK, columns_vecs, find_tile,
 };
 use crate::any::{backward_any, forward_any};
 use crate::backward::{Backward, backward_rows};
@@ -122,8 +122,6 @@ macro_rules! backward {
 /// `abi`'s tables, where each tile must be.
 macro_rules! kernels {
     ($x:ident $w:ident $e:literal, backward $table:ident: $($backward:tt)*) => {
-        forward_tiles!($x $w $e FORWARD_TILES "rows_" forward_rows: 8 1, 8 2, 8 4, 16 4, 32 4, 64 4, 128 4, 256 4);
-        forward_tiles!($x $w $e FORWARD_TILES "rows_" forward_staged: 1024 2);
         forward!($x, $w, "shared_2", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 2>);
         forward!($x, $w, "shared_1", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 1>);
         forward!($x, $w, "any", ANY_BLOCK, 0, forward_any::<$x, $w>);
@@ -136,19 +134,22 @@ macro_rules! kernels {
     };
 }
 
-/// The kernels for rows of f32 that are not at multiples of 16 bytes.
-macro_rules! apart_f32 {
+/// The kernels whose tiles are for f32 alone.
+macro_rules! kernels_f32 {
     ($x:ident $w:ident $e:literal) => {
+        forward_tiles!($x $w $e FORWARD_TILES_F32 "rows_" forward_rows: 8 1, 8 2, 16 2, 16 4, 128 1, 128 2, 256 2, 256 4, 512 4, 1024 4);
         forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 128 8, 512 8, 1024 8);
-        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 4, 128 2, 256 2, 512 2);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 4, 128 2, 256 2, 512 2, 256 5);
     };
 }
 
-/// The kernels for rows of f16 or bf16 that are not at multiples of 16 bytes.
-macro_rules! apart_half {
+/// The kernels whose tiles are for f16 and bf16.
+macro_rules! kernels_half {
     ($x:ident $w:ident $e:literal) => {
-        forward_tiles!($x $w $e FORWARD_RAGGED_TILES "ragged_" forward_ragged: 8 1, 16 2, 128 1, 256 2, 256 4);
-        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 16 2, 64 2, 128 2, 128 4, 256 4);
+        forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_rows: 8 1, 8 2, 16 2, 16 3, 64 1, 32 3, 128 1, 64 3, 128 2, 128 3, 256 2, 256 3, 256 4);
+        forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_staged: 1024 2);
+        forward_tiles!($x $w $e FORWARD_RAGGED_TILES "ragged_" forward_ragged: 8 1, 16 2, 128 1, 256 2, 128 5, 256 4);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 16 2, 64 2, 128 2, 128 4, 256 3, 256 4);
     };
 }
 
@@ -198,24 +199,24 @@ macro_rules! backward_tiles {
 #[cfg(not(cuda_arch = "90"))]
 kernels!(f32 f32 4, backward BACKWARD_TILES_F32: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 256 2, 512 2, 512 4);
 #[cfg(not(cuda_arch = "90"))]
-kernels!(f16 f16 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 4, 256 4);
+kernels!(f16 f16 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 4, 256 3, 256 4);
 #[cfg(not(cuda_arch = "90"))]
-kernels!(f16 f32 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 4, 256 4);
+kernels!(f16 f32 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 4, 256 3, 256 4);
 #[cfg(not(cuda_arch = "90"))]
-kernels!(bf16 bf16 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 4);
+kernels!(bf16 bf16 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 3, 256 4);
 #[cfg(not(cuda_arch = "90"))]
-kernels!(bf16 f32 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 4);
+kernels!(bf16 f32 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 4, 256 3, 256 4);
 
 #[cfg(not(cuda_arch = "90"))]
-apart_f32!(f32 f32 4);
+kernels_f32!(f32 f32 4);
 #[cfg(not(cuda_arch = "90"))]
-apart_half!(f16 f16 8);
+kernels_half!(f16 f16 8);
 #[cfg(not(cuda_arch = "90"))]
-apart_half!(f16 f32 8);
+kernels_half!(f16 f32 8);
 #[cfg(not(cuda_arch = "90"))]
-apart_half!(bf16 bf16 8);
+kernels_half!(bf16 bf16 8);
 #[cfg(not(cuda_arch = "90"))]
-apart_half!(bf16 f32 8);
+kernels_half!(bf16 f32 8);
 
 /// The second kernel of the backward pass, for a dtype of dweight and dbias.
 macro_rules! reduce {

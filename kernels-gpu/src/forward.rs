@@ -174,8 +174,9 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
             ),
         ]
     };
-    // Asked for before the sums where registers allow: an f32 vector's are half those of a 16-bit one.
-    let early = E <= 4;
+    // Asked for before the sums where that costs no blocks: an f32 vector's registers are half those of a 16-bit
+    // one, and few rows of up to 32 vectors are in work for want of threads, not of registers.
+    let early = E <= 4 || LANES * VECS as u32 <= 32;
     let mut weight_and_bias = [[W::ONES, W::ZEROS]; VECS];
     if early {
         for k in 0..VECS {

@@ -136,6 +136,6 @@ pub fn wait<const STAGES: usize>() {
     #[cfg(all(target_arch = "nvptx64", cuda_arch = "80"))]
     // SAFETY: no conditions.
     unsafe {
-        core::arch::asm!("cp.async.wait_group {n};", n = const STAGES - 1, options(nostack, preserves_flags));
+        core::arch::asm!("cp.async.wait_group {n};", n = const STAGES.saturating_sub(1), options(nostack, preserves_flags));
     }
 }

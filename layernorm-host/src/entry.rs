@@ -6,7 +6,7 @@ use kernels_gpu::abi::{
     BACKWARD_CLUSTERS_F32, BACKWARD_CLUSTERS_HALF, BACKWARD_RAGGED_TILES_F32,
     BACKWARD_RAGGED_TILES_HALF, BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32,
     ClusterTile, FORWARD_CLUSTERS_F32, FORWARD_CLUSTERS_HALF, FORWARD_NARROW_TILES,
-    FORWARD_RAGGED_TILES, FORWARD_TILES, RowTile,
+    FORWARD_RAGGED_TILES, FORWARD_TILES_F32, FORWARD_TILES_HALF, RowTile,
 };
 
 use crate::DType;
@@ -58,7 +58,8 @@ impl Pass {
     pub fn tiles(self, x: DType) -> &'static [RowTile] {
         match (self, x) {
             (_, DType::F64) => &[],
-            (Pass::Forward, _) => FORWARD_TILES,
+            (Pass::Forward, DType::F32) => FORWARD_TILES_F32,
+            (Pass::Forward, _) => FORWARD_TILES_HALF,
             (Pass::Backward, DType::F32) => BACKWARD_TILES_F32,
             (Pass::Backward, DType::F16) => BACKWARD_TILES_F16,
             (Pass::Backward, DType::BF16) => BACKWARD_TILES_BF16,

@@ -48,7 +48,7 @@ impl Image {
     ///
     /// let target = |entry| Image::with_kernel(entry, (9, 0)).map(|image| image.target);
     /// assert_eq!(target("layernorm_reduce_f32"), Some(80));
-    /// assert_eq!(target("layernorm_forward_f32_f32_cluster_2x512x4"), Some(90));
+    /// assert_eq!(target("layernorm_forward_f32_f32_cluster_4x512x8"), Some(90));
     /// ```
     pub fn with_kernel(entry: &str, (major, minor): (u32, u32)) -> Option<&'static Image> {
         let device = major * 10 + minor;

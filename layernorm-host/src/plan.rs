@@ -4,8 +4,10 @@
 //! | row | kernel |
 //! |---|---|
 //! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first tile of `kernels_gpu::abi` that it fits |
-//! | as above, longer than any tile, on a device from sm_90 on, and the row fits a cluster | `cluster`: the first that it fits |
-//! | as above without clusters, forward, and the row fits shared memory twice, or once | `shared_2`, `shared_1` |
+//! | as above, longer than any tile, forward, and the row fits a block's shared memory twice | `shared_2` |
+//! | as above, once, in f32 | `shared_1` |
+//! | as above, longer, on a device from sm_90 on, and the row fits a cluster | `cluster`: the first that it fits |
+//! | as above without clusters, forward, and f16 or bf16 that fit shared memory once | `shared_1` |
 //! | not so aligned, and the row fits a ragged tile (backward, or of f16 or bf16) | `ragged`: the first that it fits |
 //! | not so aligned, forward, f32, and the row fits a narrow tile | `narrow`: the first that it fits |
 //! | none of these, backward, and longer than 4096 columns | `sums`, then `columns`; not so aligned: `sums_narrow`, `columns_narrow` |
@@ -103,7 +105,8 @@ pub fn forward(problem: &Problem, args: &ForwardArgs, limits: &Limits) -> Result
     let strides = [args.x_stride, args.y_stride].map(|stride| stride.wrapping_mul(size));
     let aligned = is_aligned(&addresses) && is_aligned(&strides);
     let mut kernel = RowsKernel::choose(Pass::Forward, problem, aligned, limits);
-    if kernel.blocks_per_sm.is_none() && kernel.blocks(problem) > u64::from(limits.max_grid) {
+    let places = u64::from(limits.max_grid / kernel.cluster);
+    if kernel.blocks_per_sm.is_none() && kernel.blocks(problem) > places {
         // More than 2^31 blocks: the one case in which the number of rows decides.
         kernel = RowsKernel::any(Pass::Forward, problem);
     }
@@ -244,29 +247,35 @@ impl RowsKernel {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
                 return tiled(tile, Variant::Rows { lanes, vecs });
             }
-            let in_cluster = |cluster: &&ClusterTile| {
+            let stages = [2, 1].into_iter().find(|stages| stages * row_bytes <= room);
+            let shared = |stages: u64| RowsKernel {
+                entry: entry(
+                    pass,
+                    problem,
+                    Variant::Shared {
+                        stages: stages as u32,
+                    },
+                ),
+                block: SHARED_BLOCK,
+                rows_per_block: 1,
+                blocks_per_sm: Some(1),
+                shared_bytes: (stages * row_bytes) as u32,
+                column_parts: None,
+                cluster: 1,
+            };
+            let cluster = pass.cluster_tiles(problem.dtype()).iter().find(|cluster| {
                 vectors <= u64::from(cluster.max_vectors())
                     && u64::from(rings * cluster.tile.ring_bytes()) <= room
-            };
-            if limits.compute_capability >= (9, 0)
-                && let Some(cluster) = pass.cluster_tiles(problem.dtype()).iter().find(in_cluster)
-            {
-                return Self::in_clusters(pass, problem, cluster);
-            }
-            let stages = [2, 1].into_iter().find(|stages| stages * row_bytes <= room);
-            if let (Pass::Forward, Some(stages)) = (pass, stages) {
-                let variant = Variant::Shared {
-                    stages: stages as u32,
-                };
-                return RowsKernel {
-                    entry: entry(pass, problem, variant),
-                    block: SHARED_BLOCK,
-                    rows_per_block: 1,
-                    blocks_per_sm: Some(1),
-                    shared_bytes: (stages * row_bytes) as u32,
-                    column_parts: None,
-                    cluster: 1,
-                };
+            });
+            let cluster = cluster.filter(|_| limits.compute_capability >= (9, 0));
+            // One row and no other on its way: f32 has so few columns a byte that this is faster than a cluster.
+            let alone = problem.dtype() == DType::F32;
+            match (pass, stages, cluster) {
+                (Pass::Forward, Some(2), _) => return shared(2),
+                (Pass::Forward, Some(1), _) if alone => return shared(1),
+                (_, _, Some(cluster)) => return Self::in_clusters(pass, problem, cluster),
+                (Pass::Forward, Some(stages), None) => return shared(stages),
+                _ => {}
             }
         } else {
             let vectors = row_bytes.div_ceil(u64::from(VECTOR_BYTES));
@@ -305,7 +314,7 @@ impl RowsKernel {
             entry: entry(pass, problem, Variant::of_cluster(cluster)),
             block: cluster.tile.block,
             rows_per_block: 1,
-            blocks_per_sm: Some(cluster.rounds),
+            blocks_per_sm: (cluster.rounds > 0).then_some(cluster.rounds),
             shared_bytes: rings * cluster.tile.ring_bytes(),
             column_parts: None,
             cluster: cluster.blocks,
@@ -382,7 +391,9 @@ impl RowsKernel {
     fn max_resident(&self, limits: &Limits) -> u32 {
         if self.cluster > 1 {
             let at_a_time = clusters_at_a_time(limits.sm_count, self.cluster);
-            let clusters = at_a_time.saturating_mul(self.blocks_per_sm.unwrap_or(1));
+            let clusters = self
+                .blocks_per_sm
+                .map_or(u32::MAX, |rounds| at_a_time.saturating_mul(rounds));
             return clusters.min(limits.max_grid / self.cluster).max(1);
         }
         self.blocks_per_sm.map_or(limits.max_grid, |blocks| {
