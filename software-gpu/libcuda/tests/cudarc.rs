@@ -8,9 +8,11 @@ use std::sync::Arc;
 use child::on_the_software_device;
 use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags, cudaError_enum};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaSlice, CudaStream, LaunchConfig, PushKernelArg,
+    CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
 };
 use cudarc::nvrtc::Ptx;
+use layernorm_host::plan::{self, Limits};
+use layernorm_host::{DType, ForwardPointers, Image, Problem};
 
 const KERNELS: &str = include_str!("../../../cuda-driver/tests/ptx/kernels.ptx");
 #[test]
@@ -96,6 +98,92 @@ fn kernels_run_on_two_streams_between_events() {
         assert!(start.elapsed_ms(&end).unwrap() > 0.0);
         context.synchronize().unwrap();
         assert_eq!(context.check_err(), Ok(()));
+    });
+}
+
+/// The kernels that ship, planned by the library for what cudarc says of the device, loaded and launched by cudarc.
+#[test]
+fn the_forward_kernel_that_ships_runs() {
+    on_the_software_device("the_forward_kernel_that_ships_runs", &[], || {
+        let context = CudaContext::new(0).unwrap();
+        let stream = context.new_stream().unwrap();
+        let attribute = |attribute| context.attribute(attribute).unwrap() as u32;
+        let (major, minor) = context.compute_capability().unwrap();
+        let limits = Limits {
+            max_grid: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X),
+            max_block: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK),
+            sm_count: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+            max_shared: attribute(
+                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            ),
+            compute_capability: (major as u32, minor as u32),
+        };
+        let (n_rows, n_cols, eps) = (37_usize, 384_usize, 1e-5_f32);
+        let value = |i: usize| ((i * 37 % 101) as f32 - 40.0) * 0.05;
+        let x: Vec<f32> = (0..n_rows * n_cols).map(value).collect();
+        let weight: Vec<f32> = (0..n_cols).map(|i| 1.0 + value(i)).collect();
+        let bias: Vec<f32> = (0..n_cols).map(|i| value(3 * i)).collect();
+        let [x_there, weight_there, bias_there] =
+            [&x, &weight, &bias].map(|values| stream.clone_htod(values).unwrap());
+        let nans = |len| stream.clone_htod(&vec![f32::NAN; len]).unwrap();
+        let (mut y, mut mean, mut rstd) = (nans(x.len()), nans(n_rows), nans(n_rows));
+
+        let problem = Problem::new(n_rows, n_cols, DType::F32, DType::F32, eps).unwrap();
+        let address = |slice: &CudaSlice<f32>| slice.device_ptr(&stream).0;
+        let args = ForwardPointers {
+            x: address(&x_there),
+            weight: address(&weight_there),
+            bias: address(&bias_there),
+            y: address(&y),
+            mean: address(&mean),
+            rstd: address(&rstd),
+            ..ForwardPointers::default()
+        };
+        let args = args.args(&problem).unwrap();
+        let launch = plan::forward(&problem, &args, &limits).unwrap().unwrap();
+        let name = launch.entry.to_string();
+        let image = Image::with_kernel(&name, limits.compute_capability).unwrap();
+        let text = image.kernel(&name).unwrap();
+        let module = context.load_module(Ptx::from_src(text)).unwrap();
+        let kernel = module.load_function(&name).unwrap();
+
+        let config = LaunchConfig {
+            grid_dim: (launch.grid, launch.grid_y, 1),
+            block_dim: (launch.block, 1, 1),
+            shared_mem_bytes: launch.shared_bytes,
+        };
+        let (absent, rows, columns) = (0_u64, n_rows as u64, n_cols as u64);
+        let (columns_again, inv_n) = (n_cols as u32, 1.0 / n_cols as f32);
+        let mut builder = stream.launch_builder(&kernel);
+        builder.arg(&x_there).arg(&absent);
+        builder.arg(&weight_there).arg(&bias_there);
+        builder.arg(&mut y).arg(&absent);
+        builder.arg(&mut mean).arg(&mut rstd);
+        builder.arg(&rows).arg(&columns).arg(&columns);
+        builder.arg(&columns_again).arg(&eps).arg(&inv_n);
+        // SAFETY: the parameters are a forward kernel's, in the order of docs/ptx-abi.md; the buffers are the problem's.
+        unsafe { builder.launch(config) }.unwrap();
+
+        let [y, mean, rstd] = [&y, &mean, &rstd].map(|slice| stream.clone_dtoh(slice).unwrap());
+        for (row, values) in x.chunks(n_cols).enumerate() {
+            let of_row = |term: &dyn Fn(f64) -> f64| {
+                values.iter().map(|v| term(f64::from(*v))).sum::<f64>() / n_cols as f64
+            };
+            let true_mean = of_row(&|v| v);
+            let variance = of_row(&|v| (v - true_mean).powi(2));
+            let true_rstd = 1.0 / (variance + f64::from(eps)).sqrt();
+            assert!((f64::from(mean[row]) - true_mean).abs() < 1e-6);
+            assert!((f64::from(rstd[row]) / true_rstd - 1.0).abs() < 1e-6);
+            for (column, v) in values.iter().enumerate() {
+                let normalised = (f64::from(*v) - true_mean) * true_rstd;
+                let want = normalised * f64::from(weight[column]) + f64::from(bias[column]);
+                let got = f64::from(y[row * n_cols + column]);
+                assert!(
+                    (got - want).abs() < 1e-5,
+                    "row {row}, column {column}: {got}, not {want}"
+                );
+            }
+        }
     });
 }
 
