@@ -6,7 +6,7 @@ mod child;
 use std::sync::Arc;
 
 use child::on_the_software_device;
-use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags, cudaError_enum};
+use cudarc::driver::sys::{self, CUdevice_attribute, CUevent_flags, cudaError_enum};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
 };
@@ -214,4 +214,19 @@ fn what_fails_fails_as_on_a_real_device() {
         let after = stream.clone_dtoh(&there).unwrap_err();
         assert_eq!(after.0, cudaError_enum::CUDA_ERROR_ILLEGAL_ADDRESS);
     });
+}
+
+#[test]
+fn what_is_not_supported_says_its_name() {
+    let name = "what_is_not_supported_says_its_name";
+    let said = on_the_software_device(name, &[], || {
+        let _context = CudaContext::new(0).unwrap();
+        let mut address = 0;
+        // SAFETY: the result is writable.
+        let got = unsafe { sys::cuMemAllocManaged(&mut address, 16, 1) };
+        assert_eq!(got, cudaError_enum::CUDA_ERROR_NOT_SUPPORTED);
+    });
+    if let Some(said) = said {
+        assert!(said.contains("cuMemAllocManaged"), "{said}");
+    }
 }

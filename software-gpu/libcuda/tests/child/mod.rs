@@ -31,10 +31,16 @@ fn folder(test: &str) -> PathBuf {
     folder
 }
 
-/// Runs the test's body in a new process with these variables.
-pub fn on_the_software_device(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
+/// Runs the test's body in a new process with these variables. Gives what that wrote to stderr; nothing in the new
+/// process itself.
+pub fn on_the_software_device(
+    test: &str,
+    variables: &[(&str, &str)],
+    body: impl FnOnce(),
+) -> Option<String> {
     if std::env::var_os(MARK).is_some() {
-        return body();
+        body();
+        return None;
     }
     let output = Command::new(std::env::current_exe().expect("the test has a file"))
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
@@ -53,4 +59,5 @@ pub fn on_the_software_device(test: &str, variables: &[(&str, &str)], body: impl
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
+    Some(String::from_utf8_lossy(&output.stderr).into_owned())
 }
