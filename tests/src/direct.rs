@@ -3,11 +3,12 @@
 
 use std::ffi::c_void;
 use std::slice;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use layernorm_host::plan::{self, Launch, Limits};
 use layernorm_host::{BackwardPointers, DType, ForwardPointers, Image, Problem, Variant};
-use software_gpu::{Checks, Counters, Gpu, LaunchConfig, Model, Module, Settings};
+use software_gpu::{Checks, Counters, Gpu, Kernel, LaunchConfig, Model, Module, Settings};
 
 /// A device, and the limits that plans for it are made with.
 pub struct Direct {
@@ -19,6 +20,20 @@ pub struct Direct {
 pub struct Done {
     pub launch: Launch,
     pub counters: Counters,
+}
+
+/// A launch that can be done.
+pub struct Ready {
+    kernel: Arc<Kernel>,
+    config: LaunchConfig,
+    parameters: Vec<u8>,
+}
+
+impl Ready {
+    /// The kernel's name.
+    pub fn name(&self) -> &str {
+        self.kernel.name()
+    }
 }
 
 impl Done {
@@ -200,6 +215,12 @@ impl Direct {
     }
 
     fn launch(&self, launch: Launch, parameters: &[*const c_void]) -> Done {
+        let counters = self.run(&self.ready(&launch, parameters));
+        Done { launch, counters }
+    }
+
+    /// What a launch takes, loaded. The parameters are a pointer to each, as the ABI's argument structs give them.
+    pub fn ready(&self, launch: &Launch, parameters: &[*const c_void]) -> Ready {
         let name = launch.entry.to_string();
         let image = Image::with_kernel(&name, self.limits.compute_capability);
         let image = image.expect("an image has the kernel");
@@ -221,10 +242,17 @@ impl Direct {
             block: [launch.block, 1, 1],
             dynamic_shared: launch.shared_bytes,
         };
-        let counters = self
-            .gpu
-            .launch(&kernel, &config, &bytes)
-            .unwrap_or_else(|fault| panic!("{name}: {fault}"));
-        Done { launch, counters }
+        Ready {
+            kernel,
+            config,
+            parameters: bytes,
+        }
+    }
+
+    /// Runs it, once more if it ran before.
+    pub fn run(&self, ready: &Ready) -> Counters {
+        self.gpu
+            .launch(&ready.kernel, &ready.config, &ready.parameters)
+            .unwrap_or_else(|fault| panic!("{}: {fault}", ready.name()))
     }
 }
