@@ -5,7 +5,7 @@
 //! system cost more than a LayerNorm over them.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytemuck::Zeroable;
 use half::{bf16, f16};
@@ -20,16 +20,54 @@ pub enum HostBuffer {
     F64(Vec<f64>),
 }
 
-/// Buffers below this are left to the allocator, which is quick for them.
-const MIN_KEPT: usize = 1 << 20;
+/// Bytes of a buffer from which on it is kept. Allocators get larger ones from the system anew each time, glibc's
+/// from 128 KiB on.
+const MIN_KEPT: usize = 64 << 10;
 
 /// Bytes that are kept at most; the oldest go first.
 const MAX_KEPT: usize = 1 << 30;
 
+/// Buffers that are kept at most, so that they are quickly looked through.
+const MAX_KEPT_BUFFERS: usize = 64;
+
 /// Bytes of a line of the cache.
 const LINE_BYTES: usize = 64;
 
-static KEPT: Mutex<VecDeque<HostBuffer>> = Mutex::new(VecDeque::new());
+static KEPT: Mutex<Kept> = Mutex::new(Kept {
+    buffers: VecDeque::new(),
+    bytes: 0,
+});
+
+/// Buffers without a tensor, the oldest first.
+struct Kept {
+    buffers: VecDeque<HostBuffer>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn put(&mut self, buffer: HostBuffer) {
+        self.bytes += buffer.bytes().len();
+        self.buffers.push_back(buffer);
+        while self.bytes > MAX_KEPT || self.buffers.len() > MAX_KEPT_BUFFERS {
+            let Some(oldest) = self.buffers.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.bytes().len();
+        }
+    }
+
+    fn take(&mut self, dtype: DType, len: usize) -> Option<HostBuffer> {
+        let fits = |buffer: &HostBuffer| buffer.dtype() == dtype && buffer.len() == len;
+        let buffer = self.buffers.remove(self.buffers.iter().rposition(fits)?)?;
+        self.bytes -= buffer.bytes().len();
+        Some(buffer)
+    }
+}
+
+fn kept() -> MutexGuard<'static, Kept> {
+    // A panic elsewhere leaves both fields as they were.
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A vector of zeros, or an error where there is no memory for it.
 pub fn zeros<T: Zeroable>(len: usize) -> Result<Vec<T>> {
@@ -64,40 +102,26 @@ impl HostBuffer {
 
     /// `len` elements of any content.
     fn any(dtype: DType, len: usize) -> Result<Self> {
-        if len.saturating_mul(dtype.size()) >= MIN_KEPT {
-            let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-            let fits = |buffer: &HostBuffer| buffer.dtype() == dtype && buffer.len() == len;
-            if let Some(buffer) = kept.iter().rposition(fits).and_then(|i| kept.remove(i)) {
-                return Ok(buffer);
-            }
+        if len.saturating_mul(dtype.size()) >= MIN_KEPT
+            && let Some(buffer) = kept().take(dtype, len)
+        {
+            return Ok(buffer);
         }
         Self::zeros(dtype, len)
     }
 
     /// Drops the buffer, or keeps it for the next tensor.
     pub fn recycle(self) {
-        let size = self.bytes().len();
-        if !(MIN_KEPT..=MAX_KEPT).contains(&size) {
-            return;
+        if (MIN_KEPT..=MAX_KEPT).contains(&self.bytes().len()) {
+            kept().put(self);
         }
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut total: usize = size
-            + kept
-                .iter()
-                .map(|buffer| buffer.bytes().len())
-                .sum::<usize>();
-        while total > MAX_KEPT {
-            let Some(oldest) = kept.pop_front() else {
-                break;
-            };
-            total -= oldest.bytes().len();
-        }
-        kept.push_back(self);
     }
 
     /// Gives all kept memory back to the system.
     pub fn forget_kept() {
-        KEPT.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut kept = kept();
+        kept.buffers.clear();
+        kept.bytes = 0;
     }
 
     fn dtype(&self) -> DType {
@@ -109,7 +133,7 @@ impl HostBuffer {
         }
     }
 
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self {
             HostBuffer::F32(data) => data.len(),
             HostBuffer::F16(data) => data.len(),

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::gradients::{Row, gradients, means};
 use super::lanes::Lane;
-use super::tile::{self, TILE, Target, Tile};
+use super::tile::{self, TILE, Target, Tile, Tiles};
 use super::{Value, is_small, past_the_cache, row, wide_parameter};
 use crate::pass::BackwardPass;
 use crate::{DType, Result, Tensor};
@@ -59,10 +59,11 @@ struct Chunk<'a, T> {
 pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
     let problem = pass.problem;
     let (n_rows, n_cols, strides) = (problem.n_rows(), problem.n_cols(), problem.strides());
+    let weight = wide_parameter::<T>(pass.weight, n_cols, 1.0)?;
     let inputs = Inputs {
         dy: pass.dy.map(|dy| dy.host_slice::<T>()),
         x: pass.x.host_slice(),
-        weight: &wide_parameter::<T>(pass.weight, n_cols, 1.0)?,
+        weight: weight.get(),
         mean: pass.mean.host_slice(),
         rstd: pass.rstd.host_slice(),
         dsum: pass.dsum.map(|dsum| dsum.host_slice()),
@@ -78,7 +79,7 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         .next_multiple_of(GROUP)
         .max(CHUNK_ROWS);
     let n_chunks = n_rows.div_ceil(rows);
-    let mut partials = tile::zeros(n_chunks * 2 * n_tiles)?;
+    let mut partials = Tiles::new(n_chunks * 2 * n_tiles)?;
     let mut dxs = match &mut pass.dx {
         Some(dx) => Some(
             dx.host_slice_mut::<T>()?
@@ -87,6 +88,7 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         None => None,
     };
     let chunks: Vec<Chunk<'_, T>> = partials
+        .get_mut()
         .chunks_mut(2 * n_tiles)
         .enumerate()
         .map(|(i, partials)| {
@@ -112,7 +114,7 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         chunks.for_each(|chunk| arch.dispatch(Rows { inputs, chunk }));
     }
     let partials = Partials {
-        tiles: &partials,
+        tiles: partials.get(),
         n_tiles,
         accumulate: pass.accumulate,
         small,
@@ -219,6 +221,8 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
             (None, Some(_)) => vec![T::ZERO; GROUP * inputs.n_cols],
             _ => Vec::new(),
         };
+        chunk.dweight.fill(Tile::ZERO);
+        chunk.dbias.fill(Tile::ZERO);
         let full = chunk.n_rows / GROUP * GROUP;
         for first in (0..full).step_by(GROUP) {
             group::<S, T, GROUP>(simd, inputs, &mut chunk, &mut copies, first);

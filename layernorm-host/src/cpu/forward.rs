@@ -41,11 +41,13 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
     if n_rows == 0 {
         return Ok(());
     }
+    let weight = wide_parameter::<T>(pass.weight, n_cols, 1.0)?;
+    let bias = wide_parameter::<T>(pass.bias, n_cols, 0.0)?;
     let inputs = Inputs {
         x: pass.x.host_slice::<T>(),
         residual: pass.residual.map(|residual| residual.host_slice()),
-        weight: &wide_parameter::<T>(pass.weight, n_cols, 1.0)?,
-        bias: &wide_parameter::<T>(pass.bias, n_cols, 0.0)?,
+        weight: weight.get(),
+        bias: bias.get(),
         n_cols,
         x_stride: strides.x,
         y_stride: strides.y,

@@ -13,16 +13,20 @@ mod kinds;
 mod lanes;
 mod tile;
 
+use std::any::TypeId;
+use std::marker::PhantomData;
+
 use half::{bf16, f16};
+use pulp::Simd;
 
 use self::lanes::Lane;
-use self::tile::{TILE, Tile};
+use self::tile::{TILE, Tile, Tiles};
 use crate::dtype::sealed::Sealed;
 use crate::pass::{BackwardPass, ForwardPass};
 use crate::{DType, Element, Error, Problem, Result, Tensor};
 
 /// Elements up to which one thread does a problem faster than two can agree on it.
-const SMALL: usize = 32 << 10;
+const SMALL: usize = 64 << 10;
 
 /// Runs a forward pass over host tensors.
 pub fn forward(pass: &mut ForwardPass<'_>) -> Result<()> {
@@ -87,18 +91,15 @@ fn row<T>(elements: &[T], r: usize, stride: usize, n_cols: usize) -> &[T] {
 
 /// weight or bias as f32 in the order of `X`, so that the kernels know one kind; `absent` in every place where there
 /// is none.
-fn wide_parameter<X: Lane>(
-    tensor: Option<&Tensor>,
-    n_cols: usize,
-    absent: f32,
-) -> Result<Vec<Tile>> {
-    let mut tiles = tile::zeros(n_cols.div_ceil(TILE))?;
+fn wide_parameter<X: Lane>(tensor: Option<&Tensor>, n_cols: usize, absent: f32) -> Result<Tiles> {
+    let mut tiles = Tiles::new(n_cols.div_ceil(TILE))?;
+    let to = tiles.get_mut();
     match tensor {
-        None => tiles.fill(Tile([absent; TILE])),
+        None => to.fill(Tile([absent; TILE])),
         Some(tensor) => match tensor.dtype() {
-            DType::F32 => widen::<X, f32>(tensor.host_slice(), &mut tiles),
-            DType::F16 => widen::<X, f16>(tensor.host_slice(), &mut tiles),
-            DType::BF16 => widen::<X, bf16>(tensor.host_slice(), &mut tiles),
+            DType::F32 => widen::<X, f32>(tensor.host_slice(), to),
+            DType::F16 => widen::<X, f16>(tensor.host_slice(), to),
+            DType::BF16 => widen::<X, bf16>(tensor.host_slice(), to),
             got @ DType::F64 => return Err(not_here(got)),
         },
     }
@@ -115,8 +116,38 @@ fn not_here(got: DType) -> Error {
 }
 
 fn widen<X: Lane, T: Lane>(values: &[T], tiles: &mut [Tile]) {
-    for (tile, values) in tiles.iter_mut().zip(values.chunks(TILE)) {
-        *tile = Tile::of_tail::<X, T>(values, 0.0);
+    arch().dispatch(Widen {
+        order: PhantomData::<X>,
+        values,
+        tiles,
+    });
+}
+
+/// The pieces of a parameter as f32, in the order of `X`.
+struct Widen<'a, X, T> {
+    order: PhantomData<X>,
+    values: &'a [T],
+    tiles: &'a mut [Tile],
+}
+
+impl<X: Lane, T: Lane> pulp::WithSimd for Widen<'_, X, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (full, tail) = self.values.as_chunks::<TILE>();
+        for (tile, piece) in self.tiles.iter_mut().zip(full) {
+            if TypeId::of::<X>() == TypeId::of::<T>() {
+                for k in 0..Tile::pairs::<S>() {
+                    tile.set_pair(simd, k, T::load(simd, piece, k));
+                }
+            } else {
+                *tile = Tile::of_tail::<X, T>(piece, 0.0);
+            }
+        }
+        if let (false, Some(tile)) = (tail.is_empty(), self.tiles.last_mut()) {
+            *tile = Tile::of_tail::<X, T>(tail, 0.0);
+        }
     }
 }
 

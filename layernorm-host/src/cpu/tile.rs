@@ -2,11 +2,12 @@
 //! processor. What is left of a row at its end is computed as a whole piece, too, whose other elements count
 //! for nothing.
 
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
 use pulp::Simd;
 
 use super::lanes::Lane;
-use crate::{Error, Result};
+use crate::device::HostMemory;
+use crate::{DType, Result};
 
 /// Elements of a piece.
 pub const TILE: usize = 64;
@@ -22,6 +23,11 @@ const LINE_BYTES: usize = 64;
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Tile(pub [f32; TILE]);
+
+// SAFETY: 64 floats, of which all bytes zero are zeros.
+unsafe impl Zeroable for Tile {}
+// SAFETY: 64 floats without a gap: 256 bytes at a multiple of 64. Any bits are a float.
+unsafe impl Pod for Tile {}
 
 impl Tile {
     pub const ZERO: Tile = Tile([0.0; TILE]);
@@ -72,15 +78,24 @@ impl Tile {
     }
 }
 
-/// Zeros for a row of so many columns, or for several.
-pub fn zeros(n_tiles: usize) -> Result<Vec<Tile>> {
-    let mut tiles = Vec::new();
-    let reserved = tiles.try_reserve_exact(n_tiles);
-    reserved.map_err(|_| Error::OutOfHostMemory {
-        asked: n_tiles.saturating_mul(size_of::<Tile>()),
-    })?;
-    tiles.resize(n_tiles, Tile::ZERO);
-    Ok(tiles)
+/// Pieces of any content, in memory that is kept for the next pass.
+pub struct Tiles {
+    memory: HostMemory,
+}
+
+impl Tiles {
+    pub fn new(n_tiles: usize) -> Result<Self> {
+        let memory = HostMemory::aligned(DType::F32, n_tiles.saturating_mul(TILE))?;
+        Ok(Tiles { memory })
+    }
+
+    pub fn get(&self) -> &[Tile] {
+        bytemuck::cast_slice(self.memory.slice::<f32>())
+    }
+
+    pub fn get_mut(&mut self) -> &mut [Tile] {
+        bytemuck::cast_slice_mut(self.memory.slice_mut::<f32>())
+    }
 }
 
 /// Where a row is written to: through the cache, or past it. What is not read again before the cache has

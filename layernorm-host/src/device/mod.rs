@@ -303,7 +303,7 @@ impl HostMemory {
     }
 
     /// Memory of any content that begins with a line of the cache.
-    fn aligned(dtype: DType, len: usize) -> Result<Self> {
+    pub(crate) fn aligned(dtype: DType, len: usize) -> Result<Self> {
         let (buffer, start) = HostBuffer::aligned(dtype, len)?;
         Ok(HostMemory {
             part: start..start + len,
@@ -355,7 +355,10 @@ impl HostMemory {
 
 impl Drop for HostMemory {
     fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
+        // A caller's vector has no room to begin with a line of the cache, so it would fit no other tensor.
+        if let Some(buffer) = self.buffer.take()
+            && buffer.len() > self.part.len()
+        {
             buffer.recycle();
         }
     }
