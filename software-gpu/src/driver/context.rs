@@ -10,6 +10,7 @@ use super::error::{Code, Outcome};
 use super::ffi::{lock, put, put_if_wanted};
 use super::handles::{Handle, Registry, fresh};
 use super::platform::{self, Device};
+use super::settings::Settings;
 use super::{capture, event, graph, module, report, stream};
 
 /// A context, primary or created.
@@ -21,23 +22,11 @@ pub(super) struct Context {
     flags: AtomicU32,
     /// The fault that this context was lost by, and its words.
     lost: Mutex<Option<(Code, String)>>,
-    settings: Mutex<Settings>,
+    pub settings: Mutex<Settings>,
     /// Device memory that goes with the context.
     allocations: Mutex<BTreeSet<u64>>,
 }
 
-/// What can be set and read back, and changes nothing here.
-#[derive(Clone, Copy)]
-struct Settings {
-    limits: [usize; LIMITS],
-    cache_config: u32,
-    shared_config: u32,
-}
-
-/// `CU_LIMIT_*` that exist.
-const LIMITS: usize = 7;
-/// Stack, printf buffer, heap, and the three that only need a plausible start.
-const DEFAULT_LIMITS: [usize; LIMITS] = [1024, 1 << 20, 8 << 20, 2, 2048, 64, 0];
 /// The bits that `cuCtxCreate` takes.
 const FLAGS_MASK: u32 = 0xff;
 
@@ -50,11 +39,7 @@ impl Context {
             alive: AtomicBool::new(!is_primary),
             flags: AtomicU32::new(flags),
             lost: Mutex::default(),
-            settings: Mutex::new(Settings {
-                limits: DEFAULT_LIMITS,
-                cache_config: 0,
-                shared_config: 0,
-            }),
+            settings: Mutex::default(),
             allocations: Mutex::default(),
         })
     }
@@ -340,54 +325,6 @@ pub(super) unsafe fn cuCtxGetId(ctx: usize, id: *mut u64) -> Outcome {
 /// Work is done when its call returns, so there is nothing to wait for but a fault to report.
 pub(super) fn cuCtxSynchronize() -> Outcome {
     capture::refuse_in(&*current()?)
-}
-
-pub(super) fn cuCtxSetLimit(limit: u32, value: usize) -> Outcome {
-    let context = current()?;
-    let mut settings = lock(&context.settings);
-    let slot = settings.limits.get_mut(limit as usize);
-    *slot.ok_or(Code::UNSUPPORTED_LIMIT)? = value;
-    Ok(())
-}
-
-pub(super) unsafe fn cuCtxGetLimit(pvalue: *mut usize, limit: u32) -> Outcome {
-    let context = current()?;
-    let limits = lock(&context.settings).limits;
-    let value = limits.get(limit as usize).ok_or(Code::UNSUPPORTED_LIMIT)?;
-    // SAFETY: null or writable, by the driver API's contract.
-    unsafe { put(pvalue, *value) }
-}
-
-pub(super) unsafe fn cuCtxGetCacheConfig(config: *mut u32) -> Outcome {
-    let context = current()?;
-    let value = lock(&context.settings).cache_config;
-    // SAFETY: null or writable, by the driver API's contract.
-    unsafe { put(config, value) }
-}
-
-pub(super) fn cuCtxSetCacheConfig(config: u32) -> Outcome {
-    let context = current()?;
-    if config > 3 {
-        return Err(Code::INVALID_VALUE);
-    }
-    lock(&context.settings).cache_config = config;
-    Ok(())
-}
-
-pub(super) unsafe fn cuCtxGetSharedMemConfig(config: *mut u32) -> Outcome {
-    let context = current()?;
-    let value = lock(&context.settings).shared_config;
-    // SAFETY: null or writable, by the driver API's contract.
-    unsafe { put(config, value) }
-}
-
-pub(super) fn cuCtxSetSharedMemConfig(config: u32) -> Outcome {
-    let context = current()?;
-    if config > 2 {
-        return Err(Code::INVALID_VALUE);
-    }
-    lock(&context.settings).shared_config = config;
-    Ok(())
 }
 
 pub(super) unsafe fn cuCtxGetApiVersion(ctx: usize, version: *mut u32) -> Outcome {

@@ -21,6 +21,7 @@ mod body {
     pub(in super::super) use super::super::module::*;
     pub(in super::super) use super::super::occupancy::*;
     pub(in super::super) use super::super::pool::*;
+    pub(in super::super) use super::super::settings::*;
     pub(in super::super) use super::super::stream::*;
 }
 

@@ -40,6 +40,7 @@ mod platform;
 mod pool;
 mod record;
 mod report;
+mod settings;
 mod stream;
 mod supported;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Loads, stores and atomics of a warp: where each lane's address lies, whether it may be touched, and
 //! the bytes.
 
-use super::block::Room;
 use super::global::global;
+use super::room::Room;
 use super::scalar::{self, cvt_loaded, truncate};
 use super::shadow::How;
 use super::trouble::{Outcome, Trouble};

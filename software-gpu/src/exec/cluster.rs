@@ -1,8 +1,9 @@
 //! A worker: one cluster after the other, the warps of its blocks in turn, and its barrier. A block of a
 //! launch without clusters is a cluster of one.
 
-use super::block::{Block, Failure, Room};
+use super::block::{Block, Failure};
 use super::launch::Launch;
+use super::room::Room;
 use super::step::{Stop, run};
 use super::trouble::Trouble;
 use super::warp::State;

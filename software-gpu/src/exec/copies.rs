@@ -4,8 +4,8 @@
 //! last moment that is right, so that a kernel which reads too early sees what was there before.
 
 use super::access::Action;
-use super::block::Room;
 use super::flight;
+use super::room::Room;
 use super::shadow::{How, Who};
 use super::trace::Touch;
 use super::trouble::{Outcome, Trouble};

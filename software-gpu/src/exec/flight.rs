@@ -5,7 +5,7 @@
 //! that instruction are what the device's memory has to work on for this warp: with too few of them it
 //! is idle, whatever else the kernel does well.
 
-use super::block::Room;
+use super::room::Room;
 use super::warp::Warp;
 use crate::program::{Access, Program};
 

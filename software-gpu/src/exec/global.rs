@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::access::{Action, atomics};
-use super::block::Room;
 use super::flight::SECTOR;
+use super::room::Room;
 use super::scalar::cvt_loaded;
 use super::trace::touch_of;
 use super::trouble::{Outcome, Trouble};

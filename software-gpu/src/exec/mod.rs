@@ -10,6 +10,7 @@ mod global;
 mod lanes;
 mod launch;
 mod limits;
+mod room;
 mod scalar;
 mod shadow;
 mod step;

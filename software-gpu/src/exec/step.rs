@@ -1,12 +1,12 @@
 //! A warp's run: instruction after instruction, until a barrier, its end, or the end of its turn.
 
 use super::access::{Action, execute};
-use super::block::Room;
 use super::copies;
 use super::flight;
 use super::lanes::{
     arith, compare_lanes, fast32, fast64, narrow, one32, one64, select, shift64, widen,
 };
+use super::room::Room;
 use super::together;
 use super::trouble::{Outcome, Trouble};
 use super::warp::{Warp, lanes};

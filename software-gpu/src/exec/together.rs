@@ -1,8 +1,8 @@
 //! What the lanes of a warp do together: shuffles, votes, matches, reductions, warp barriers; and addresses
 //! in the cluster.
 
-use super::block::Room;
 use super::lanes::write;
+use super::room::Room;
 use super::scalar;
 use super::trouble::{Outcome, Trouble};
 use super::warp::{Warp, lanes};
