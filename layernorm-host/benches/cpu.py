@@ -5,7 +5,7 @@
     python layernorm-host/benches/cpu.py [target folder]
 
 Each round times PyTorch, then this library, both allocating their outputs; a shape's number is the median of its
-rounds. The copy is a clone of x by PyTorch: what the memory allows. Prints a table in Markdown.
+rounds. The copy is PyTorch's, of x into memory that is there: what the memory allows. Prints a table in Markdown.
 """
 
 import os
@@ -47,24 +47,30 @@ def pytorch(n_rows, n_cols, dtype):
         x.grad = weight.grad = bias.grad = None
         torch.nn.functional.layer_norm(x, (n_cols,), weight, bias).backward(dy)
 
-    return {"forward": median_ms(forward), "both": median_ms(both), "copy": median_ms(lambda: x.detach().clone())}
+    times = {"forward": median_ms(forward), "both": median_ms(both)}
+    x, out = x.detach(), torch.empty_like(dy)
+    return times | {"copy": median_ms(lambda: out.copy_(x))}
 
 
-def ours(program, n_rows, n_cols, dtype):
+def ours(program, n_rows, n_cols, dtype, instructions=None):
     command = [str(program), str(n_rows), str(n_cols), dtype, str(REPEATS)]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    chosen = {"LAYERNORM_CPU": instructions} if instructions else {}
+    environment = os.environ | chosen
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     forward, both, _copy = map(float, output.split())
     return {"forward": forward, "both": both}
 
 
-def measure(program, n_rows, n_cols, dtype):
-    """Milliseconds of each round, sorted, by (provider, pass): PyTorch and ours in turn."""
+def measure(program, n_rows, n_cols, dtype, instructions=()):
+    """Milliseconds of each round, sorted, by (provider, pass): PyTorch and ours in turn, and ours by older instructions."""
     times = {}
     for _ in range(ROUNDS):
         theirs = pytorch(n_rows, n_cols, DTYPES[dtype])
         rounds = {("copy", "copy"): theirs.pop("copy")}
         rounds |= {("torch", name): ms for name, ms in theirs.items()}
-        rounds |= {("ours", name): ms for name, ms in ours(program, n_rows, n_cols, dtype).items()}
+        for kind in (None, *instructions):
+            mine = ours(program, n_rows, n_cols, dtype, kind)
+            rounds |= {(f"ours, {kind}" if kind else "ours", name): ms for name, ms in mine.items()}
         for key, ms in rounds.items():
             times.setdefault(key, []).append(ms)
     return {key: sorted(ms) for key, ms in times.items()}

@@ -199,6 +199,15 @@ pub enum Error {
         setting: &'static str,
     },
 
+    /// `LAYERNORM_CPU` names vector instructions that this processor does not have, or that nobody has.
+    #[error("LAYERNORM_CPU is {got:?}; allowed here are {}", .allowed.join(", "))]
+    Instructions {
+        /// The variable's value.
+        got: String,
+        /// The names of what is here.
+        allowed: Vec<&'static str>,
+    },
+
     /// No kernel image runs on the device.
     #[error("{device} has compute capability {major}.{minor}; the oldest image is for sm_{oldest}")]
     NoImage {

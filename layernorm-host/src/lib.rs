@@ -56,6 +56,7 @@
 //! | no driver, no GPU, a build without CUDA | [`Error::NoDevice`] |
 //! | a device number past the last | [`Error::Ordinal`] |
 //! | NVIDIA's driver and the software GPU in one process | [`Error::DriverChosen`] |
+//! | `LAYERNORM_CPU` with the name of instructions that the processor lacks | [`Error::Instructions`] |
 //! | a GPU older than sm_75 | [`Error::NoImage`] |
 //! | an address that is 0 or crooked; a workspace that is too small | [`Error::Address`], [`Error::Workspace`] |
 //! | a file that is not there, cannot be written, is not safetensors, lacks a tensor | [`Error::File`], [`Error::NotSafetensors`], [`Error::MissingTensor`] |

@@ -245,6 +245,11 @@ const ROWS: &[Row] = &[
         }),
     ),
     Row(
+        "`LAYERNORM_CPU` with the name of instructions that the processor lacks",
+        // It is read once a process: `instructions.rs` beside this file.
+        Elsewhere(&["Instructions"]),
+    ),
+    Row(
         "a GPU older than sm_75",
         // No such device is here: `a_gpu_that_is_too_old_is_an_error` in device/cuda/module.rs.
         Elsewhere(&["NoImage"]),

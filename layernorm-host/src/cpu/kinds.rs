@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use super::arch::kinds;
 use super::lanes::Lane;
 use super::tile::{TILE, Tile};
 use crate::{DType, Device, FastLayerNorm, Tensor};
@@ -10,26 +11,6 @@ use crate::{DType, Device, FastLayerNorm, Tensor};
 thread_local! {
     /// What `arch` gives on this thread; on rayon's threads it is not told.
     pub static TOLD: Cell<Option<pulp::Arch>> = const { Cell::new(None) };
-}
-
-/// The kinds that are here, with their names.
-fn kinds() -> Vec<(&'static str, pulp::Arch)> {
-    #[allow(unused_mut, reason = "there are others on some processors alone")]
-    let mut kinds = vec![("scalar", pulp::Arch::Scalar)];
-    #[cfg(target_arch = "x86_64")]
-    {
-        if let Some(v3) = pulp::x86::V3::try_new() {
-            kinds.push(("AVX2", pulp::Arch::V3(v3)));
-        }
-        if let Some(v4) = pulp::x86::V4::try_new() {
-            kinds.push(("AVX-512", pulp::Arch::V4(v4)));
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    if let Some(neon) = pulp::aarch64::Neon::try_new() {
-        kinds.push(("NEON", pulp::Arch::Neon(neon)));
-    }
-    kinds
 }
 
 /// y, dx, dweight and dbias of a wave of these dtypes, as f64.
@@ -168,7 +149,7 @@ fn every_kind_of_instructions_converts_as_elements_are() {
 fn the_kinds_are_those_of_the_processor() {
     let names: Vec<_> = kinds().into_iter().map(|(name, _)| name).collect();
     let avx2 = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
-    assert_eq!(names.contains(&"AVX2"), avx2, "{names:?}");
+    assert_eq!(names.contains(&"avx2"), avx2, "{names:?}");
     let avx512 = std::is_x86_feature_detected!("avx512f");
-    assert!(avx512 || !names.contains(&"AVX-512"), "{names:?}");
+    assert!(avx512 || !names.contains(&"avx512"), "{names:?}");
 }

@@ -4,6 +4,7 @@
 //! Rows are cut into chunks by the problem's size alone, and partial sums are added in a fixed order: the same
 //! input gives the same bits on any number of threads.
 
+mod arch;
 mod backward;
 mod double;
 mod forward;
@@ -19,6 +20,7 @@ use std::marker::PhantomData;
 use half::{bf16, f16};
 use pulp::Simd;
 
+use self::arch::arch;
 use self::lanes::Lane;
 use self::tile::{TILE, Tile, Tiles};
 use crate::dtype::sealed::Sealed;
@@ -30,11 +32,13 @@ const SMALL: usize = 64 << 10;
 
 /// Runs a forward pass over host tensors.
 pub fn forward(pass: &mut ForwardPass<'_>) -> Result<()> {
+    arch::check()?;
     on_threads(pass.problem, || forward_here(pass))
 }
 
 /// Runs a backward pass over host tensors.
 pub fn backward(pass: &mut BackwardPass<'_>) -> Result<()> {
+    arch::check()?;
     on_threads(pass.problem, || backward_here(pass))
 }
 
@@ -68,15 +72,6 @@ fn backward_here(pass: &mut BackwardPass<'_>) -> Result<()> {
         DType::BF16 => backward::run::<bf16>(pass),
         DType::F64 => double::backward(pass),
     }
-}
-
-/// What the processor has, found once by pulp; in tests what a thread is told instead.
-fn arch() -> pulp::Arch {
-    #[cfg(test)]
-    if let Some(arch) = kinds::TOLD.get() {
-        return arch;
-    }
-    pulp::Arch::new()
 }
 
 /// A type that the kernels take.

@@ -58,6 +58,10 @@ impl Device {
 
     /// The host's cores: native code for their vector instructions, on rayon's threads.
     ///
+    /// The newest instructions are taken, or those that `LAYERNORM_CPU` names: `avx512`, `avx2`, `neon` or `scalar`.
+    /// A pass gives [`Error::Instructions`](crate::Error::Instructions) where the processor does not have them. For
+    /// one kind, the same input gives the same bits on any number of threads.
+    ///
     /// Large buffers are kept for reuse when their tensors are dropped, up to 1 GiB;
     /// [`Device::free_kept_memory`] gives them back.
     pub fn cpu() -> Self {

@@ -3,6 +3,7 @@
 //! shown, whatever it says; README.md has the newest of these. `--check` says where a page is not of the committed figures.
 
 mod counters;
+mod cpu;
 mod losses;
 mod read;
 mod sections;
@@ -24,11 +25,13 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let root = images::root();
-    let runs = read::newest(&root.join("docs/results"))?;
-    let of_each = |table: fn(&read::Run) -> String| {
+    let all = read::newest(&root.join("docs/results"))?;
+    let (on_cpus, runs): (Vec<_>, Vec<_>) = all.into_iter().partition(cpu::is_cpu);
+    let joined = |runs: &[read::Run], table: fn(&read::Run) -> String| {
         let parts: Vec<_> = runs.iter().map(table).collect();
         parts.join("\n")
     };
+    let of_each = |table| joined(&runs, table);
     let pages = [
         (
             "docs/performance.md",
@@ -38,6 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 ("speed", of_each(tables::speed)),
                 ("launches", of_each(tables::launches)),
                 ("counters", of_each(tables::counters)),
+                ("cpu", joined(&on_cpus, cpu::tables)),
             ],
         ),
         (
