@@ -36,9 +36,14 @@ pub(crate) fn load(bytes: &[u8], gpu: &Gpu) -> Result<Module, LoadError> {
         }
     };
     let fail = |errors: Vec<SyntaxError>| invalid(text, errors);
-    // The version first: newer PTX may not parse.
     let parsed = ptx::parse(text);
-    let module = parsed.map_err(|error| fail(vec![error]))?;
+    // What does not parse may be of a version that is newer: then that is what is wrong with it.
+    let module = parsed.map_err(|error| match ptx::version(text) {
+        Some((version, line)) => known_version(version, line, gpu.model())
+            .err()
+            .unwrap_or_else(|| fail(vec![error])),
+        None => fail(vec![error]),
+    })?;
     supported(&module, gpu.model())?;
     let mut loaded = Module {
         kernels: BTreeMap::new(),
@@ -100,24 +105,25 @@ fn invalid(text: &str, errors: Vec<SyntaxError>) -> LoadError {
     }
 }
 
+/// An error unless the device's driver knows that version of PTX.
+fn known_version(version: (u32, u32), line: u32, model: &Model) -> Result<(), LoadError> {
+    if version <= model.ptx_version_max {
+        return Ok(());
+    }
+    let ((major, minor), (most_major, most_minor)) = (version, model.ptx_version_max);
+    let reason = format!(
+        "PTX version {major}.{minor}; {} knows up to {most_major}.{most_minor}",
+        model.name
+    );
+    Err(LoadError {
+        class: LoadErrorClass::UnsupportedVersion,
+        problems: vec![Problem { line, reason }],
+    })
+}
+
 /// An error unless the device runs the module's version and target.
 fn supported(module: &ast::Module<'_>, model: &Model) -> Result<(), LoadError> {
-    let (major, minor) = module.version;
-    let (most_major, most_minor) = model.ptx_version_max;
-    if module.version > model.ptx_version_max {
-        let reason = format!(
-            "PTX version {major}.{minor}; {} knows up to {most_major}.{most_minor}",
-            model.name
-        );
-        let problems = vec![Problem {
-            line: module.version_line,
-            reason,
-        }];
-        return Err(LoadError {
-            class: LoadErrorClass::UnsupportedVersion,
-            problems,
-        });
-    }
+    known_version(module.version, module.version_line, model)?;
     let (cc_major, cc_minor) = model.compute_capability;
     let (have, want) = (cc_major * 10 + cc_minor, module.target);
     let runs = match module.target_suffix {

@@ -196,6 +196,17 @@ fn newer_versions_and_other_targets_are_the_drivers_errors() {
         load(&KERNEL.replace("sm_80", "sm_75")).is_ok(),
         "an older target runs"
     );
+    // What a newer version has that this one has not is no syntax error.
+    let novel = KERNEL.replace(".version 7.4", ".version 7.4\n.novelty 3");
+    assert_eq!(
+        load(&novel).err().unwrap().class,
+        LoadErrorClass::InvalidPtx
+    );
+    let newer = novel.replace("7.4", "9.9");
+    let error = load(&newer).err().unwrap();
+    assert_eq!(error.class, LoadErrorClass::UnsupportedVersion, "{error}");
+    let line = newer.lines().nth(error.problems[0].line as usize - 1);
+    assert_eq!(line, Some(".version 9.9"));
 }
 
 #[test]

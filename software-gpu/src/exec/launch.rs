@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::adversary::Adversary;
 use super::block::Failure;
 use super::cluster::Cluster;
+use super::host::Host;
 use super::scalar::cvt_loaded;
 use super::shadow::RANK_SHIFT;
 use super::trace::{Span, Touch, find_race, unique_bytes};
@@ -20,43 +21,6 @@ use crate::memory::Allocation;
 use crate::module::Kernel;
 use crate::program::{Program, Type};
 use crate::ptx::ast::Special;
-
-/// Which vector instructions the host has.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Host {
-    pub avx512: bool,
-    pub avx2: bool,
-}
-
-impl Host {
-    #[cfg(target_arch = "x86_64")]
-    fn detect() -> Host {
-        let avx2 = ["avx2", "fma", "f16c", "bmi1", "bmi2", "lzcnt", "popcnt"];
-        debug_assert_eq!(avx2.len(), 7);
-        let avx2 = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt");
-        let avx512 = avx2
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512cd")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        Host { avx512, avx2 }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn detect() -> Host {
-        Host {
-            avx512: false,
-            avx2: false,
-        }
-    }
-}
 
 /// What all blocks of a launch have in common.
 pub(super) struct Launch<'a> {

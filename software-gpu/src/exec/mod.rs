@@ -7,6 +7,7 @@ mod cluster;
 mod copies;
 mod flight;
 mod global;
+mod host;
 mod lanes;
 mod launch;
 mod limits;

@@ -22,8 +22,8 @@ pub(super) fn execute(room: &mut Room<'_>, warp: &mut Warp, mask: u32, op: Op) -
             c,
             mask: members,
         } => {
-            let members = check(room, warp, mask, members)?;
-            shuffle(warp, mask, members, mode, d, p, [a, b, c])
+            check(room, warp, mask, members)?;
+            shuffle(warp, mask, mode, d, p, [a, b, c])
         }
         Op::Vote {
             mode,
@@ -186,17 +186,18 @@ fn butterfly<const DISTANCE: usize>(a: &[u32; 32]) -> [u32; 32] {
     std::array::from_fn(|lane| a[lane ^ DISTANCE])
 }
 
+/// What a lane gets of one that is not here, which PTX leaves undefined: a NaN in every format.
+const UNDEFINED: u32 = u32::MAX;
+
 #[inline(always)]
 fn shuffle(
     warp: &mut Warp,
     mask: u32,
-    members: u32,
     mode: ShuffleMode,
     d: u16,
     p: Option<u16>,
     [a, b, c]: [u16; 3],
 ) {
-    let _ = members;
     let uniform = |slot: u16| {
         let values = &warp.r[slot as usize].0;
         let differs = values
@@ -205,7 +206,8 @@ fn shuffle(
         (differs == 0).then_some(values[0])
     };
     // A butterfly over the whole warp, as reductions have them: no lane is outside.
-    if mode == ShuffleMode::Xor
+    if mask == u32::MAX
+        && mode == ShuffleMode::Xor
         && let (Some(distance), Some(0x1f)) = (uniform(b), uniform(c).map(|c| c & 0x1f1f))
     {
         let a = &warp.r[a as usize].0;
@@ -217,7 +219,7 @@ fn shuffle(
             16 => butterfly::<16>(a),
             other => std::array::from_fn(|lane| a[lane ^ other as usize]),
         };
-        write(&mut warp.r[d as usize].0, mask, |lane| out[lane]);
+        warp.r[d as usize].0 = out;
         if let Some(p) = p {
             warp.set_predicate(p, mask, u32::MAX);
         }
@@ -247,16 +249,13 @@ fn shuffle(
         };
         let from = if inside { from & 31 } else { lane };
         valid |= u32::from(inside) << lane;
-        out[lane as usize] = a[from as usize];
-    }
-    let target = &mut warp.r[d as usize].0;
-    for lane in 0..32 {
-        target[lane] = if mask >> lane & 1 != 0 {
-            out[lane]
+        out[lane as usize] = if mask >> from & 1 != 0 {
+            a[from as usize]
         } else {
-            target[lane]
+            UNDEFINED
         };
     }
+    write(&mut warp.r[d as usize].0, mask, |lane| out[lane]);
     if let Some(p) = p {
         warp.set_predicate(p, mask, valid);
     }

@@ -11,7 +11,7 @@ mod number;
 mod parser;
 mod scope;
 
-pub(crate) use parser::parse;
+pub(crate) use parser::{parse, version};
 
 /// An error at a line of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]

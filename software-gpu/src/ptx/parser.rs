@@ -19,6 +19,21 @@ pub(crate) fn parse(text: &str) -> Result<Module<'_>> {
     Ok(parser.module)
 }
 
+/// The version that a text says it has, and the line: also of one that does not parse.
+pub(crate) fn version(text: &str) -> Option<((u32, u32), u32)> {
+    let mut lines = text.lines().zip(1..);
+    lines.find_map(|(line, number)| {
+        let version = line.trim().strip_prefix(".version")?;
+        let version = version.split_whitespace().next()?;
+        Some((two_numbers(version)?, number))
+    })
+}
+
+fn two_numbers(version: &str) -> Option<(u32, u32)> {
+    let (major, minor) = version.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// The reader: tokens, where it is, and what it has found.
 pub(super) struct Parser<'t, 'a> {
     tokens: &'t [Lexeme<'a>],
@@ -67,10 +82,7 @@ impl<'a> Parser<'_, 'a> {
                 "`.version` needs a number like 7.4",
             );
         };
-        let parts = text
-            .split_once('.')
-            .and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-        let Some(version) = parts else {
+        let Some(version) = two_numbers(text) else {
             return error(
                 self.module.version_line,
                 format!("`{text}` is not a version like 7.4"),

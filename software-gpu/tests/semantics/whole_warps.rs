@@ -39,6 +39,32 @@ fn shuffles_by_every_direction_and_width() {
     }
 }
 
+/// What a lane takes from one that is not among those that are here is undefined, and so a NaN.
+#[test]
+fn shuffles_from_lanes_that_are_elsewhere() {
+    // The lower half shuffles by itself; some of its lanes take from the upper half, or all do.
+    let text = |shuffle: &str| {
+        format!(
+            "{{ .reg .pred q; mov.u32 D, 7; setp.ge.u32 q, B, 16; @q bra OUT; {shuffle} OUT: }}"
+        )
+    };
+    for (shuffle, distance) in [
+        ("shfl.sync.down.b32 D, A, 3, 31, 0xffff;", 3),
+        ("shfl.sync.bfly.b32 D, A, 16, 31, 0xffff;", 16),
+    ] {
+        let got = run(&text(shuffle), TWO, &warp());
+        let want: Vec<u64> = (0..16)
+            .map(|lane| match lane + distance {
+                here @ 0..16 => 100 + here,
+                _ => 0xffff_ffff,
+            })
+            .collect();
+        assert_eq!(got[..16], want, "{shuffle}");
+        // The others took no part.
+        assert_eq!(got[16..], [7; 16]);
+    }
+}
+
 #[test]
 fn votes_matches_and_reductions() {
     let third = |text: &str| {
