@@ -261,6 +261,40 @@ mod tests {
         assert_eq!(commands, ["one", "", "two"]);
     }
 
+    /// The page of the software GPU says which test finds what: each is there.
+    #[test]
+    fn tests_that_a_page_names_are_there() {
+        let root = images::root();
+        let page = fs::read_to_string(root.join("docs/software-gpu.md")).unwrap();
+        let table = page.split("| what is found |").nth(1).unwrap();
+        let rows = table
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with('|'));
+        let mut tests = String::new();
+        for folder in ["software-gpu/tests", "cuda-driver/tests"] {
+            for entry in fs::read_dir(root.join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|extension| extension == "rs") {
+                    tests += &fs::read_to_string(path).unwrap();
+                }
+            }
+        }
+        let mut named = 0;
+        for row in rows {
+            let (_, cell) = row.trim_end_matches('|').rsplit_once('|').unwrap();
+            for name in cell.split('`').skip(1).step_by(2) {
+                let is_file = name.ends_with(".rs");
+                assert!(
+                    is_file || tests.contains(&format!("#[test]\nfn {name}()")),
+                    "{name}"
+                );
+                named += usize::from(!is_file);
+            }
+        }
+        assert!(named > 20, "{named}");
+    }
+
     #[test]
     fn this_repositorys_pages_hold() {
         let root = images::root();
