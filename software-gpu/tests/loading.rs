@@ -259,3 +259,20 @@ fn every_opcode_of_the_list_is_decoded() {
     }
     assert!(!OPCODES.contains(&"call") && !OPCODES.contains(&"discard"));
 }
+
+/// As many registers as the device can name, and one more: a loader that counted them in 16 bits once lost count.
+#[test]
+fn registers_without_end() {
+    let text = |count: usize| {
+        let moves: String = (0..count).map(|i| format!("mov.u32 %r{i}, 1;\n")).collect();
+        format!(
+            ".version 7.4\n.target sm_80\n.address_size 64\n.visible .entry k()\n{{\n.reg .b32 %r<{count}>;\n{moves}ret;\n}}"
+        )
+    };
+    // The constant has one of them.
+    assert!(load(&text(65534)).is_ok());
+    for count in [65535, 65536, 70000] {
+        let error = load(&text(count)).err().unwrap();
+        assert!(error.to_string().contains("65535 registers"), "{error}");
+    }
+}

@@ -25,7 +25,7 @@ impl<'a> Decoder<'a> {
             "st" => self.store(form)?,
             "atom" | "red" => self.atomic(form, head == "atom")?,
             "cvta" => self.cvta(form)?,
-            "prefetch" | "prefetchu" | "applypriority" | "discard" => self.hint(head, form)?,
+            "prefetch" | "prefetchu" | "applypriority" => self.hint(form),
             "fence" | "membar" => self.fence(form),
             _ => return Ok(false),
         }
@@ -334,11 +334,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Hints to the caches. Their address need not be good, so nothing is done.
-    fn hint(&mut self, head: &str, form: &mut Form<'_, 'a>) -> Result<()> {
-        if head == "discard" {
-            // It makes the data undefined, which no test could then rely on.
-            return form.fail("`discard` is not supported");
-        }
+    fn hint(&mut self, form: &mut Form<'_, 'a>) {
         Self::space(form);
         Self::cache_hints(form);
         while form
@@ -346,7 +342,6 @@ impl<'a> Decoder<'a> {
             .is_some()
         {}
         self.emit(form, Op::Nop);
-        Ok(())
     }
 
     fn fence(&mut self, form: &mut Form<'_, 'a>) {

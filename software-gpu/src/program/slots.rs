@@ -28,7 +28,7 @@ pub(super) struct Slots<'a> {
     pub placement: &'a Placement,
     registers: Vec<Option<Slot>>,
     constants: HashMap<(Class, Initial), Slot>,
-    next: [u32; 3],
+    next: [u16; 3],
 }
 
 impl<'a> Slots<'a> {
@@ -45,10 +45,12 @@ impl<'a> Slots<'a> {
     /// A slot that nothing else has.
     pub fn fresh(&mut self, line: u32, class: Class) -> Result<Slot> {
         let next = &mut self.next[class as usize];
-        let Ok(index) = u16::try_from(*next) else {
-            return error(line, "a kernel can have 65536 registers of a width");
+        let index = *next;
+        // Their count must fit, too.
+        let Some(count) = index.checked_add(1) else {
+            return error(line, "a kernel can have 65535 registers of a width");
         };
-        *next += 1;
+        *next = count;
         Ok(Slot { class, index })
     }
 
@@ -185,7 +187,7 @@ impl<'a> Slots<'a> {
 
     /// Hands the numbers over to the program.
     pub fn finish(self, program: &mut Program) {
-        program.slots = self.next.map(|next| next as u16);
+        program.slots = self.next;
         program.initial = self
             .constants
             .into_iter()
