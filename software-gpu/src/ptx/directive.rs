@@ -149,7 +149,8 @@ impl<'a> Parser<'_, 'a> {
             _ => self.constant()?,
         };
         let bits = match (bits, element) {
-            (Operand::Integer(value), _) => value,
+            // There are no values of 16 bytes.
+            (Operand::Integer(value), ..=8) => value,
             (Operand::F32(bits), 4) => bits.into(),
             (Operand::F64(bits), 8) => bits,
             (Operand::F64(bits), 4) => (f64::from_bits(bits) as f32).to_bits().into(),
