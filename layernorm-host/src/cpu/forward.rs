@@ -5,7 +5,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use super::lanes::Lane;
-use super::tile::{self, BLOCK, TILE, Target, Tile};
+use super::tile::{self, TILE, Target, Tile};
 use super::{Value, is_small, past_the_cache, row, wide_parameter};
 use crate::Result;
 use crate::pass::ForwardPass;
@@ -156,50 +156,55 @@ impl Numbers {
 
 #[inline(always)]
 fn statistics<S: Simd, T: Lane>(simd: S, x: &[T], eps: f32) -> Numbers {
-    let n = x.len() as f32;
+    let n = x.len() as f64;
     let (full, tail) = x.as_chunks::<TILE>();
     let zero = [simd.splat_f32s(0.0); 4];
 
-    let mut total = zero;
-    for block in full.chunks(BLOCK) {
+    let mut total = 0.0;
+    for block in full.chunks(Tile::block::<S>()) {
         let mut sums = zero;
         for piece in block {
             for k in 0..Tile::pairs::<S>() {
                 add_up(simd, T::load(simd, piece, k), k, &mut sums);
             }
         }
-        add_all(simd, &mut total, &sums);
+        total += sum_of(simd, &sums);
     }
     if !tail.is_empty() {
         let tile = Tile::of_tail::<T, T>(tail, 0.0);
+        let mut sums = zero;
         for k in 0..Tile::pairs::<S>() {
-            add_up(simd, tile.pair(simd, k), k, &mut total);
+            add_up(simd, tile.pair(simd, k), k, &mut sums);
         }
+        total += sum_of(simd, &sums);
     }
-    let mean = sum_of(simd, &total) / n;
+    let mean = (total / n) as f32;
 
-    let (mut firsts, mut squares) = (zero, zero);
-    for block in full.chunks(BLOCK) {
-        let (mut some_firsts, mut some_squares) = (zero, zero);
+    let (mut first, mut square) = (0.0, 0.0);
+    for block in full.chunks(Tile::block::<S>()) {
+        let (mut firsts, mut squares) = (zero, zero);
         for piece in block {
             for k in 0..Tile::pairs::<S>() {
                 let x = T::load(simd, piece, k);
-                deviations(simd, x, k, mean, &mut some_firsts, &mut some_squares);
+                deviations(simd, x, k, mean, &mut firsts, &mut squares);
             }
         }
-        add_all(simd, &mut firsts, &some_firsts);
-        add_all(simd, &mut squares, &some_squares);
+        first += sum_of(simd, &firsts);
+        square += sum_of(simd, &squares);
     }
     if !tail.is_empty() {
         // Beyond the row nothing deviates.
         let tile = Tile::of_tail::<T, T>(tail, mean);
+        let (mut firsts, mut squares) = (zero, zero);
         for k in 0..Tile::pairs::<S>() {
             let x = tile.pair(simd, k);
             deviations(simd, x, k, mean, &mut firsts, &mut squares);
         }
+        first += sum_of(simd, &firsts);
+        square += sum_of(simd, &squares);
     }
     // The deviations' own sum is what the mean's rounding left over.
-    let (shift, square) = (sum_of(simd, &firsts) / n, sum_of(simd, &squares) / n);
+    let (shift, square) = ((first / n) as f32, (square / n) as f32);
     let var = (square - shift * shift).max(0.0);
     // `max` drops a NaN, which must stay one.
     let var = if square.is_nan() { square } else { var };
@@ -240,16 +245,11 @@ fn deviations<S: Simd>(
     }
 }
 
+/// The sum of a block's sums. Blocks are added up in f64, so that a long row's rounding errors stay those of a block.
 #[inline(always)]
-pub fn add_all<S: Simd>(simd: S, sums: &mut [S::f32s; 4], more: &[S::f32s; 4]) {
-    for (sum, more) in sums.iter_mut().zip(more) {
-        *sum = simd.add_f32s(*sum, *more);
-    }
-}
-
-#[inline(always)]
-pub fn sum_of<S: Simd>(simd: S, [a, b, c, d]: &[S::f32s; 4]) -> f32 {
-    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(*a, *b), simd.add_f32s(*c, *d)))
+pub fn sum_of<S: Simd>(simd: S, [a, b, c, d]: &[S::f32s; 4]) -> f64 {
+    let sum = simd.add_f32s(simd.add_f32s(*a, *b), simd.add_f32s(*c, *d));
+    f64::from(simd.reduce_sum_f32s(sum))
 }
 
 /// y = (x - mean) * rstd * weight + bias.

@@ -3,9 +3,9 @@
 
 use pulp::Simd;
 
-use super::forward::{add_all, sum_for, sum_of};
+use super::forward::{sum_for, sum_of};
 use super::lanes::Lane;
-use super::tile::{self, BLOCK, TILE, Target, Tile};
+use super::tile::{self, TILE, Target, Tile};
 
 /// One row's operands and numbers.
 #[derive(Clone, Copy)]
@@ -45,14 +45,14 @@ impl<T: 'static> Row<'_, T> {
 /// Fills in mean(dxhat) and mean(dxhat * xhat) of a row.
 #[inline(always)]
 pub fn means<S: Simd, T: Lane>(simd: S, row: &mut Row<'_, T>, weight: &[Tile]) {
-    let n = row.x.len() as f32;
+    let n = row.x.len() as f64;
     let (dys, dy_tail) = row.dy.as_chunks::<TILE>();
     let (xs, x_tail) = row.x.as_chunks::<TILE>();
-    let zero = [simd.splat_f32s(0.0); 4];
-    let (mut firsts, mut seconds) = (zero, zero);
-    let blocks = dys.chunks(BLOCK).zip(xs.chunks(BLOCK));
-    for ((dys, xs), weights) in blocks.zip(weight.chunks(BLOCK)) {
-        let (mut some_firsts, mut some_products) = (zero, zero);
+    let (block, zero) = (Tile::block::<S>(), [simd.splat_f32s(0.0); 4]);
+    let (mut first, mut second) = (0.0, 0.0);
+    let blocks = dys.chunks(block).zip(xs.chunks(block));
+    for ((dys, xs), weights) in blocks.zip(weight.chunks(block)) {
+        let (mut firsts, mut seconds) = (zero, zero);
         for ((dy, x), weight) in dys.iter().zip(xs).zip(weights) {
             for k in 0..Tile::pairs::<S>() {
                 let operands = [
@@ -60,24 +60,27 @@ pub fn means<S: Simd, T: Lane>(simd: S, row: &mut Row<'_, T>, weight: &[Tile]) {
                     T::load(simd, x, k),
                     weight.pair(simd, k),
                 ];
-                let sums = [&mut some_firsts, &mut some_products];
+                let sums = [&mut firsts, &mut seconds];
                 products(simd, operands, k, [row.mean, row.rstd], sums);
             }
         }
-        add_all(simd, &mut firsts, &some_firsts);
-        add_all(simd, &mut seconds, &some_products);
+        first += sum_of(simd, &firsts);
+        second += sum_of(simd, &seconds);
     }
     if let (false, Some(weight)) = (x_tail.is_empty(), weight.last()) {
         let dy = Tile::of_tail::<T, T>(dy_tail, 0.0);
         let x = Tile::of_tail::<T, T>(x_tail, row.mean);
+        let (mut firsts, mut seconds) = (zero, zero);
         for k in 0..Tile::pairs::<S>() {
             let operands = [dy.pair(simd, k), x.pair(simd, k), weight.pair(simd, k)];
             let sums = [&mut firsts, &mut seconds];
             products(simd, operands, k, [row.mean, row.rstd], sums);
         }
+        first += sum_of(simd, &firsts);
+        second += sum_of(simd, &seconds);
     }
-    row.mean_dxhat = sum_of(simd, &firsts) / n;
-    row.mean_dxhat_xhat = sum_of(simd, &seconds) / n;
+    row.mean_dxhat = (first / n) as f32;
+    row.mean_dxhat_xhat = (second / n) as f32;
 }
 
 /// Adds up dxhat and dxhat * xhat of a pair.

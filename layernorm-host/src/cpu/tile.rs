@@ -12,10 +12,6 @@ use crate::{DType, Result};
 /// Elements of a piece.
 pub const TILE: usize = 64;
 
-/// Pieces whose sums are kept apart: a lane adds up 64 values or fewer, then come these sums, so that a long
-/// row's rounding errors stay small.
-pub const BLOCK: usize = 16;
-
 /// Lines of the cache are this long, or half.
 const LINE_BYTES: usize = 64;
 
@@ -36,6 +32,12 @@ impl Tile {
     #[inline(always)]
     pub const fn pairs<S: Simd>() -> usize {
         TILE / S::F32_LANES / 2
+    }
+
+    /// Pieces that are added up in f32: a lane adds up 16 values, whatever the processor's vectors.
+    #[inline(always)]
+    pub const fn block<S: Simd>() -> usize {
+        16 * 4 * S::F32_LANES / TILE
     }
 
     /// Pair `k`: a vector of the first half and its fellow in the second.

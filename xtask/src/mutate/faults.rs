@@ -300,7 +300,7 @@ pub const FAULTS: &[Fault] = &[
         "the CPU's mean leaves out what is no whole tile",
         Host,
         "layernorm-host/src/cpu/forward.rs",
-        "            add_up(simd, tile.pair(simd, k), k, &mut total);\n",
+        "            add_up(simd, tile.pair(simd, k), k, &mut sums);\n",
         "            let _ = (&tile, k);\n",
     ),
     fault(
