@@ -25,6 +25,8 @@ pub enum FaultKind {
     GlobalRace,
     /// A barrier that some threads of the block did not reach.
     BarrierDivergence,
+    /// A barrier in shared memory that is used as none can be: not initialised, or told of more than it takes.
+    MBarrier,
     /// An access to shared memory of a block of the cluster that may not have started or may have exited.
     AbsentBlock,
     /// A shuffle, vote or warp barrier whose mask names a lane that is not there.
@@ -58,6 +60,7 @@ impl FaultKind {
             | FaultKind::SharedRace
             | FaultKind::GlobalRace
             | FaultKind::BarrierDivergence
+            | FaultKind::MBarrier
             | FaultKind::AbsentBlock
             | FaultKind::AbsentLane => 719,
         }
@@ -84,6 +87,7 @@ impl FaultKind {
             FaultKind::SharedRace => "race in shared memory",
             FaultKind::GlobalRace => "race between blocks in global memory",
             FaultKind::BarrierDivergence => "barrier not reached by all threads",
+            FaultKind::MBarrier => "misuse of an mbarrier",
             FaultKind::AbsentBlock => "access to shared memory of a block that may not be there",
             FaultKind::ClusterSize => "cluster of a size that cannot be",
             FaultKind::AbsentLane => "member mask does not match the lanes that are there",

@@ -240,6 +240,7 @@ fn kernel(
     if module.target < 90 || module.version < (7, 8) {
         without_clusters(entry)?;
     }
+    not_before(module, entry)?;
     let used = used_variables(entry);
     // What a block may have beyond this is dynamic: ptxas refuses a kernel that declares more.
     let mut shared = Layout::up_to(model.max_shared_per_block.into());
@@ -341,12 +342,64 @@ fn without_clusters(entry: &ast::Entry<'_>) -> Result<(), Vec<SyntaxError>> {
         let of_cluster = opcode.starts_with("barrier.cluster")
             || opcode.starts_with("mapa")
             || opcode.starts_with("getctarank")
-            || opcode.contains("shared::cluster");
+            || (opcode.contains("shared::cluster")
+                && !opcode.starts_with("mbarrier")
+                && !opcode.starts_with("st.async"));
         let reads = |operand: &Operand| matches!(operand, Operand::Special(special) if special.is_of_cluster());
         if of_cluster {
             errors.push(error(instruction.line, &format!("`{opcode}`")));
         } else if instruction.operands.iter().any(reads) {
             errors.push(error(instruction.line, "a register of the cluster"));
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
+}
+
+/// Errors where the entry has barriers in shared memory that are newer than the module's version or target.
+fn not_before(module: &ast::Module<'_>, entry: &ast::Entry<'_>) -> Result<(), Vec<SyntaxError>> {
+    let needs = |instruction: &ast::Instruction<'_>| {
+        let opcode = instruction.opcode;
+        if opcode.starts_with("st.async") {
+            return Some(((8, 1), 90));
+        }
+        if opcode.starts_with("fence.mbarrier_init") {
+            return Some(((8, 0), 90));
+        }
+        let what = opcode.strip_prefix("mbarrier.")?;
+        let has = |part: &str| what.split('.').any(|other| other == part);
+        Some(if has("relaxed") && !what.starts_with("expect_tx") {
+            ((8, 6), 90)
+        } else if has("expect_tx") || has("shared::cluster") {
+            ((8, 0), 90)
+        } else if has("release") || has("acquire") {
+            ((8, 0), 80)
+        } else if has("try_wait") || (has("arrive") && instruction.operands.len() > 2) {
+            ((7, 8), 90)
+        } else if has("shared::cta") {
+            ((7, 8), 80)
+        } else if has("parity") {
+            ((7, 1), 80)
+        } else {
+            ((7, 0), 80)
+        })
+    };
+    let mut errors = Vec::new();
+    for instruction in &entry.code {
+        if let Some((version, target)) = needs(instruction)
+            && (module.version < version || module.target < target)
+        {
+            let (major, minor) = version;
+            errors.push(SyntaxError {
+                line: instruction.line,
+                reason: format!(
+                    "`{}` needs PTX {major}.{minor} and target sm_{target} or later",
+                    instruction.opcode
+                ),
+            });
         }
     }
     if errors.is_empty() {

@@ -255,8 +255,7 @@ fn shared(
             Action::Atomic => How::Atomic,
         };
         for lane in lanes(mask) {
-            room.shadow
-                .touch(how, at[lane], access.bytes(), warp.who(lane))?;
+            room.touch(how, at[lane], access.bytes(), warp.who(lane))?;
         }
     }
     if room.launch.checks.counters {

@@ -107,6 +107,12 @@ impl Adversary {
             .is_some_and(|seed| hash(&[seed, 6, pc.into(), warp.into()]) & 1 == 1)
     }
 
+    /// After how many turns what a thread sends comes.
+    pub fn delay(&self, turn: u64, thread: u32) -> u64 {
+        self.seed
+            .map_or(1, |seed| 1 + hash(&[seed, 8, turn, thread.into()]) % 64)
+    }
+
     /// An approximate operation with an error inside PTX's bound.
     pub fn approximate(&self, op: Arith, a: u64, b: u64) -> u64 {
         let right = scalar::arith(op, a, b, 0);

@@ -192,6 +192,7 @@ impl Block {
     fn release(&mut self, room: &mut Room<'_>, id: u32, votes: u32) {
         let launch = room.launch;
         room.advance();
+        room.order.block_barrier(room.rank());
         // What one of them has seen of other blocks, all have now.
         let seen = self.warps.iter().map(|warp| warp.cluster.seen).max();
         let seen = seen.unwrap_or(0);

@@ -3,6 +3,7 @@
 
 use super::block::{Block, Failure};
 use super::launch::Launch;
+use super::mbarrier;
 use super::room::Room;
 use super::step::{Stop, run};
 use super::trouble::Trouble;
@@ -83,7 +84,11 @@ impl<'a> Cluster<'a> {
                     return Err(failure(rank, i, warp.pc, trouble));
                 }
                 self.room.enter(rank);
+                mbarrier::turn(&mut self.room).map_err(|failure| *failure)?;
                 self.turn(rank, i, turn)?;
+            }
+            if let Some(failure) = self.in_vain() {
+                return Err(failure);
             }
             if moved {
                 continue;
@@ -135,6 +140,9 @@ impl<'a> Cluster<'a> {
             return Err(failure(rank, i, at, trouble));
         }
         warp.cluster.arrived += 1;
+        if release {
+            self.room.order.cluster_arrive(warp);
+        }
         self.barrier.relaxed |= !release;
         self.barrier.last = (rank as u32, i as u32, at);
         self.open_if_full()
@@ -165,6 +173,7 @@ impl<'a> Cluster<'a> {
         warp.cluster.waited = warp.cluster.arrived;
         if self.barrier.ordered {
             warp.cluster.seen = warp.cluster.waited;
+            self.room.order.cluster_pass(warp);
         }
     }
 
@@ -201,6 +210,7 @@ impl<'a> Cluster<'a> {
         self.barrier.opened = round;
         self.barrier.ordered = !self.barrier.relaxed;
         self.barrier.relaxed = false;
+        self.room.order.cluster_open();
         for rank in 0..self.blocks.len() {
             for i in 0..self.blocks[rank].warps.len() {
                 let state = self.blocks[rank].warps[i].state;
@@ -210,6 +220,24 @@ impl<'a> Cluster<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The first warp that looks at a barrier in shared memory again and again, where no other can go on either.
+    fn in_vain(&self) -> Option<Failure> {
+        let barriers = &self.room.mbarriers;
+        if barriers.is_unused() {
+            return None;
+        }
+        let per_block = self.blocks[0].warps.len();
+        let warps = per_block * self.blocks.len();
+        let waits =
+            |n: usize| self.blocks[n / per_block].warps[n % per_block].state != State::Ready;
+        let first = (0..warps).find(|n| !waits(*n))?;
+        if !barriers.stuck(first, waits, warps) {
+            return None;
+        }
+        let (pc, trouble) = barriers.in_vain(first)?;
+        Some(failure(first / per_block, first % per_block, pc, trouble))
     }
 
     /// The first warp that waits in vain.

@@ -120,8 +120,7 @@ pub(super) fn issue(
         }
         // Between issue and wait nobody else may touch the place, so both count as the write.
         if !room.shadow.is_off() {
-            room.shadow
-                .touch(How::Write, to, copy.bytes, warp.who(lane))?;
+            room.touch(How::Write, to, copy.bytes, warp.who(lane))?;
         }
         if room.launch.adversary.lands_early(warp.pc, warp.index) {
             room.shared[to as usize..(to + bytes) as usize]
@@ -172,7 +171,7 @@ pub(super) fn wait(
                 thread: first.thread + lane as u32,
                 ..first
             };
-            outcome = room.shadow.touch(How::Write, to as u64, bytes as u32, who);
+            outcome = room.touch(How::Write, to as u64, bytes as u32, who);
         }
         room.shared[to..to + bytes].copy_from_slice(&copy.data[..bytes]);
         false

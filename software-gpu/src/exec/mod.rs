@@ -11,6 +11,8 @@ mod host;
 mod lanes;
 mod launch;
 mod limits;
+mod mbarrier;
+mod order;
 mod room;
 mod scalar;
 mod shadow;

@@ -3,7 +3,9 @@
 
 use super::block::Failure;
 use super::launch::Launch;
-use super::shadow::{RANK_SHIFT, Shadow};
+use super::mbarrier::{self, MBarriers};
+use super::order::Order;
+use super::shadow::{How, RANK_SHIFT, Shadow, Who};
 use super::tally::Tally;
 use super::trace::{Span, Trace};
 use super::trouble::{Outcome, Trouble};
@@ -19,6 +21,9 @@ pub(super) struct Room<'a> {
     pub shadow: Shadow,
     pub trace: Trace,
     pub tally: Tally,
+    /// Barriers in shared memory, and what the warps know by them.
+    pub mbarriers: MBarriers,
+    pub order: Order,
     /// The access that is executed, by its number.
     pub access: u32,
     /// The allocation that was found last, by its number.
@@ -67,12 +72,20 @@ impl<'a> Room<'a> {
             trace,
             ..
         } = std::mem::take(&mut all[0]);
+        let ordered = launch.checks.shared_races && !launch.program.mbarriers.is_empty();
+        let order = if ordered {
+            Order::new(blocks as usize, launch.threads.div_ceil(32) as usize)
+        } else {
+            Order::default()
+        };
         Room {
             launch,
             shared,
             shadow,
             trace,
             tally: Tally::new(launch.program),
+            mbarriers: MBarriers::new(blocks as usize),
+            order,
             access: 0,
             last_allocation: 0,
             rank: 0,
@@ -92,6 +105,8 @@ impl<'a> Room<'a> {
             self.epoch = 0;
         }
         self.epoch += 1;
+        self.mbarriers.begin();
+        self.order.begin();
         for block in &mut self.blocks {
             (block.exited, block.visit) = (false, None);
         }
@@ -130,22 +145,55 @@ impl<'a> Room<'a> {
         std::mem::swap(&mut self.trace, &mut block.trace);
     }
 
-    /// A warp goes to another block's shared memory, which must be there.
+    /// Checks and notes an access of a thread to the shared memory of the block that runs.
+    #[inline(always)]
+    pub fn touch(&mut self, how: How, at: u64, bytes: u32, who: Who) -> Outcome<()> {
+        if self.shadow.is_off() {
+            return Ok(());
+        }
+        if !self.mbarriers.is_unused()
+            && let Some(barrier) = self.mbarriers.meets(self.rank, at, bytes.into())
+        {
+            let detail = format!(
+                "an access of {bytes} bytes at {at:#x} to the mbarrier at {barrier:#x}, which only its own \
+                 instructions may touch"
+            );
+            let lane = who.thread as usize % 32;
+            return Err(Trouble::at(FaultKind::MBarrier, lane, at, detail));
+        }
+        self.shadow.touch(how, at, bytes, who, &self.order)
+    }
+
+    /// A warp goes to another block's shared memory, which must be there until after a barrier of the cluster.
     pub fn visit(&mut self, warp: &Warp, rank: usize, lane: usize, address: u64) -> Outcome<()> {
+        self.reach(warp, rank, lane, address)?;
+        let block = &mut self.blocks[rank];
+        let ClusterClock { arrived, .. } = warp.cluster;
+        if block.visit.is_none_or(|(_, _, before)| arrived >= before) {
+            block.visit = Some((warp.pc, warp.who(lane).thread, arrived));
+        }
+        Ok(())
+    }
+
+    /// A warp goes to another block's shared memory, which must be there now.
+    pub fn reach(&self, warp: &Warp, rank: usize, lane: usize, address: u64) -> Outcome<()> {
         let blocks = self.blocks.len();
-        let Some(block) = self.blocks.get_mut(rank) else {
+        let Some(block) = self.blocks.get(rank) else {
             let detail = format!("shared memory of block {rank} of a cluster of {blocks}");
             return Err(Trouble::at(FaultKind::OutOfBounds, lane, address, detail));
         };
-        let why = if warp.cluster.waited == 0 {
+        // By a barrier of the cluster, or by one in shared memory: without the race check it is not kept which.
+        let started = warp.cluster.waited > 0
+            || if self.order.is_on() {
+                self.order.knows_start(warp.who(lane), rank)
+            } else {
+                !self.mbarriers.is_unused()
+            };
+        let why = if !started {
             "may not have started: no barrier of the cluster lies before the access"
         } else if block.exited {
             "has exited"
         } else {
-            let ClusterClock { arrived, .. } = warp.cluster;
-            if block.visit.is_none_or(|(_, _, before)| arrived >= before) {
-                block.visit = Some((warp.pc, warp.who(lane).thread, arrived));
-            }
             return Ok(());
         };
         let detail = format!("shared memory of block {rank} of the cluster, which {why}");
@@ -158,7 +206,9 @@ impl<'a> Room<'a> {
         let block = &mut self.blocks[rank];
         block.exited = true;
         let seen = warps.iter().map(|warp| warp.cluster.seen).max();
-        match block.visit {
+        let visit = block.visit;
+        mbarrier::exit(self, rank)?;
+        match visit {
             Some((pc, thread, arrived)) if seen.unwrap_or(0) <= arrived => {
                 let rank_of = thread >> RANK_SHIFT;
                 let thread = thread & ((1 << RANK_SHIFT) - 1);

@@ -6,6 +6,7 @@ use super::flight;
 use super::lanes::{
     arith, compare_lanes, fast32, fast64, narrow, one32, one64, select, shift64, widen,
 };
+use super::mbarrier;
 use super::room::Room;
 use super::together;
 use super::trouble::{Outcome, Trouble};
@@ -107,6 +108,14 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp, turn: u32) -> Outcome<Stop> {
                 warp.pc += 1;
                 return Ok(Stop::ClusterWait);
             }
+            Op::MBarrier { op } => {
+                if !mbarrier::execute(room, warp, &program.mbarriers[op as usize], mask)? {
+                    warp.pc += 1;
+                    return Ok(Stop::Turn);
+                }
+            }
+            Op::Send { op } => mbarrier::send(room, warp, &program.mbarriers[op as usize], mask)?,
+            Op::FenceMBarriers => mbarrier::fence(room, warp, mask),
             Op::Load { access } => execute(room, warp, access, Action::Load, mask)?,
             Op::Store { access } => execute(room, warp, access, Action::Store, mask)?,
             Op::Atomic { access } => execute(room, warp, access, Action::Atomic, mask)?,

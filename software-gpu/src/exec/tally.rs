@@ -190,9 +190,11 @@ fn class_of(op: Op) -> InstructionClass {
         | Op::Pack { .. }
         | Op::Unpack { .. }
         | Op::ReadSpecial { .. } => InstructionClass::Move,
-        Op::Load { .. } | Op::Store { .. } | Op::Atomic { .. } | Op::AsyncCopy { .. } => {
-            InstructionClass::Memory
-        }
+        Op::Load { .. }
+        | Op::Store { .. }
+        | Op::Atomic { .. }
+        | Op::AsyncCopy { .. }
+        | Op::Send { .. } => InstructionClass::Memory,
         Op::Shuffle { .. }
         | Op::Vote { .. }
         | Op::Match { .. }
@@ -203,6 +205,8 @@ fn class_of(op: Op) -> InstructionClass {
         | Op::Barrier { .. }
         | Op::ClusterArrive { .. }
         | Op::ClusterWait { .. }
+        | Op::MBarrier { .. }
+        | Op::FenceMBarriers
         | Op::Fence
         | Op::AsyncCommit
         | Op::AsyncWait { .. } => InstructionClass::Barrier,

@@ -115,6 +115,7 @@ pub(super) fn execute(room: &mut Room<'_>, warp: &mut Warp, mask: u32, op: Op) -
         Op::WarpBarrier { mask: members } => {
             check(room, warp, mask, members)?;
             warp.syncs += 1;
+            room.order.warp_barrier(warp);
         }
         other => unreachable!("{other:?} is not for lanes together"),
     }

@@ -99,6 +99,7 @@ impl<'a> Decoder<'a> {
         // The list is what is supported: an instruction that is not in it is none.
         let known = OPCODES.contains(&head)
             && (self.arithmetic(head, &mut form)?
+                || self.mbarrier(head, &mut form)?
                 || self.bits(head, &mut form)?
                 || self.conversion(head, &mut form)?
                 || self.memory(head, &mut form)?

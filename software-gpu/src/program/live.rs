@@ -84,6 +84,7 @@ fn uses(program: &mut Program, numbers: &Numbers) -> Uses {
     let mut tables = Tables {
         accesses: &mut program.accesses,
         copies: &mut program.copies,
+        mbarriers: &mut program.mbarriers,
         parts: &mut program.parts,
     };
     for (pc, instruction) in program.code.iter_mut().enumerate() {
@@ -266,6 +267,7 @@ fn rename(program: &mut Program, numbers: &Numbers, ranges: &[Option<(u32, u32)>
     let mut tables = Tables {
         accesses: &mut program.accesses,
         copies: &mut program.copies,
+        mbarriers: &mut program.mbarriers,
         parts: &mut program.parts,
     };
     for instruction in &mut program.code {

@@ -17,6 +17,7 @@ mod decode;
 mod fast;
 mod float;
 mod live;
+mod mbarrier;
 mod memory;
 mod names;
 mod op;
@@ -48,6 +49,8 @@ pub(crate) struct Program {
     pub accesses: Vec<Access>,
     /// Asynchronous copies' operands.
     pub copies: Vec<AsyncCopy>,
+    /// Operands of what has to do with barriers in shared memory.
+    pub mbarriers: Vec<MBarrierOp>,
     /// `brx.idx`'s targets.
     pub tables: Vec<Vec<u32>>,
     /// The parts of registers that are packed and unpacked, low first.
@@ -112,6 +115,46 @@ pub(crate) struct AsyncCopy {
     pub given: Option<u16>,
     /// A predicate, maybe negated, under which nothing is read and all are zeros.
     pub ignore: Option<(u16, bool)>,
+}
+
+/// An instruction on a barrier in shared memory, or one that sends to one.
+#[derive(Clone, Debug)]
+pub(crate) struct MBarrierOp {
+    pub space: Space,
+    /// The base and offset of the barrier's address; of a `Send`, of the place that the data goes to.
+    pub at: (Slot, i64),
+    pub kind: MBarrierKind,
+}
+
+/// What happens to the barrier. Counts and bytes are 32-bit slots.
+#[derive(Clone, Debug)]
+pub(crate) enum MBarrierKind {
+    Init {
+        count: u16,
+    },
+    Invalidate,
+    /// Lets the phase wait for so many bytes more, and arrives `count` times, or once.
+    Arrive {
+        state: Option<u16>,
+        count: Option<u16>,
+        bytes: Option<u16>,
+        release: bool,
+    },
+    Expect {
+        bytes: u16,
+    },
+    /// p = the phase has ended: the one of that state in a 64-bit slot, or of that parity in a 32-bit one.
+    Wait {
+        p: u16,
+        of: Slot,
+        acquire: bool,
+    },
+    /// Stores data some time later, then tells the barrier how many bytes have come.
+    Send {
+        barrier: (Slot, i64),
+        ty: Type,
+        data: Vec<Option<Slot>>,
+    },
 }
 
 /// A memory instruction's operands.

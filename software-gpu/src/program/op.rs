@@ -205,6 +205,16 @@ pub(crate) enum Op {
         a: Slot,
         generic: bool,
     },
+    /// An instruction on a barrier in shared memory, by its number.
+    MBarrier {
+        op: u32,
+    },
+    /// A store that a barrier in shared memory is told of.
+    Send {
+        op: u32,
+    },
+    /// The cluster sees barriers that this thread has initialised, after a barrier that releases nothing else.
+    FenceMBarriers,
     /// Orders memory; nothing to do here, where every access is done in order.
     Fence,
     Branch {

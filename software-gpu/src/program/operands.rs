@@ -1,6 +1,8 @@
 //! The slots that an instruction reads and writes: one list, for whatever needs to know or change them.
 
-use super::{Access, AsyncCopy, BarrierKind, Class, Guard, Instruction, Op, Slot};
+use super::{
+    Access, AsyncCopy, BarrierKind, Class, Guard, Instruction, MBarrierKind, MBarrierOp, Op, Slot,
+};
 
 /// What happens to a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,7 @@ pub(super) enum Use {
 pub(super) struct Tables<'a> {
     pub accesses: &'a mut [Access],
     pub copies: &'a mut [AsyncCopy],
+    pub mbarriers: &'a mut [MBarrierOp],
     pub parts: &'a mut [Vec<Option<Slot>>],
 }
 
@@ -125,6 +128,34 @@ pub(super) fn visit(
                 .iter_mut()
                 .for_each(|(p, _)| all! { Pred Read: p; });
         }
+        Op::MBarrier { op } | Op::Send { op } => {
+            let MBarrierOp { at, kind, .. } = &mut tables.mbarriers[*op as usize];
+            slots! { Read: at.0; }
+            match kind {
+                MBarrierKind::Init { count } => all! { R32 Read: count; },
+                MBarrierKind::Invalidate => {}
+                MBarrierKind::Arrive {
+                    state,
+                    count,
+                    bytes,
+                    ..
+                } => {
+                    count.iter_mut().for_each(|n| all! { R32 Read: n; });
+                    bytes.iter_mut().for_each(|n| all! { R32 Read: n; });
+                    state.iter_mut().for_each(|d| all! { R64 Write: d; });
+                }
+                MBarrierKind::Expect { bytes } => all! { R32 Read: bytes; },
+                MBarrierKind::Wait { p, of, .. } => {
+                    slots! { Read: of; }
+                    all! { Pred Write: p; }
+                }
+                MBarrierKind::Send { barrier, data, .. } => {
+                    slots! { Read: barrier.0; }
+                    let data = data.iter_mut().flatten();
+                    data.for_each(|slot| slots! { Read: slot; });
+                }
+            }
+        }
         Op::MapShared { d, a, rank, .. } => {
             slots! { Read: a; Write: d; }
             all! { R32 Read: rank; }
@@ -188,6 +219,7 @@ pub(super) fn visit(
         | Op::AsyncWait { .. }
         | Op::ClusterArrive { .. }
         | Op::ClusterWait { .. }
+        | Op::FenceMBarriers
         | Op::Fence
         | Op::Exit
         | Op::Trap

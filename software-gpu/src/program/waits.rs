@@ -54,6 +54,7 @@ pub(super) fn find_waits(program: &mut Program) {
     let mut tables = Tables {
         accesses: &mut program.accesses,
         copies: &mut program.copies,
+        mbarriers: &mut program.mbarriers,
         parts: &mut program.parts,
     };
     for instruction in &mut program.code {

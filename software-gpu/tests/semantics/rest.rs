@@ -226,6 +226,7 @@ fn every_opcode_is_in_a_test() {
         include_str!("../checks/trap.ptx"),
         include_str!("../checks/cluster_rank.ptx"),
         include_str!("../checks/cluster_race.ptx"),
+        include_str!("../checks/mbarrier_stuck.ptx"),
         include_str!("../checks/cluster_own_window.ptx"),
         include_str!("../checks/async_copy_not_waited_for.ptx"),
         include_str!("../checks/barrier_in_a_branch.ptx"),
