@@ -21,7 +21,10 @@
 //! | how long it takes there | [`Timer`] |
 //! | what was wrong | [`Error`] |
 //! | whether a device computes what it should | `verify`, with the feature of that name |
-//! | a caller's own memory and stream | [`Launcher`], [`ForwardPointers`], [`BackwardPointers`] |
+#![cfg_attr(
+    feature = "cuda",
+    doc = "| a caller's own memory and stream | [`Launcher`], [`ForwardPointers`], [`BackwardPointers`] |"
+)]
 //! | the kernels themselves, for another engine | [`IMAGES`], [`Entry`], [`abi`], [`Problem`], [`plan`] |
 //!
 //! A call goes through four rooms: [`Problem`] checks what is to be computed, [`plan`] chooses kernel and

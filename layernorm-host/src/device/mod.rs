@@ -224,7 +224,7 @@ impl Device {
         }
     }
 
-    /// The handle's stream, a `CUstream`, for a [`Launcher`](crate::Launcher) or other work that is to go
+    /// The handle's stream, a `CUstream`, for a `Launcher` or other work that is to go
     /// behind the library's; `None` for the CPU. It lives as long as a clone of this handle, or a tensor that
     /// was made on one.
     pub fn stream(&self) -> Option<*mut std::ffi::c_void> {
