@@ -100,8 +100,8 @@ pub const FORWARD_TILES_HALF: &[RowTile] = &[
     tile(256, 2, 256, 0, 0),
     tile(256, 3, 256, 0, 0),
     tile(256, 4, 256, 0, 0),
-    // Too few blocks fit for one to load while others compute: the next row is on its way instead.
-    tile(1024, 2, 1024, 2, 1),
+    tile(512, 3, 512, 0, 0),
+    tile(512, 4, 512, 0, 2),
 ];
 
 /// The forward pass's `rows` variants for f32, likewise.
@@ -114,7 +114,9 @@ pub const FORWARD_TILES_F32: &[RowTile] = &[
     tile(128, 2, 128, 0, 0),
     tile(256, 2, 256, 0, 0),
     tile(256, 4, 256, 0, 0),
+    tile(512, 3, 512, 0, 0),
     tile(512, 4, 512, 0, 0),
+    tile(1024, 3, 1024, 0, 1),
     tile(1024, 4, 1024, 0, 1),
 ];
 
@@ -129,7 +131,7 @@ pub const FORWARD_NARROW_TILES: &[RowTile] = &[
     tile(32, 8, 128, 0, 0),
     tile(128, 8, 128, 0, 0),
     tile(512, 8, 512, 0, 1),
-    tile(1024, 8, 1024, 0, 1),
+    tile(512, 10, 512, 0, 0),
 ];
 
 /// The forward pass's `ragged` variants for f16 and bf16, shortest row first.
@@ -247,7 +249,7 @@ pub const FORWARD_CLUSTERS_HALF: &[ClusterTile] = &[
 ];
 
 /// The forward pass's `cluster` variants for f32: for rows that neither a `rows` variant nor a block's shared
-/// memory takes. The more a block has between two of the cluster's barriers, the better.
+/// memory takes. The more a block has between two exchanges, the better.
 pub const FORWARD_CLUSTERS_F32: &[ClusterTile] = &[
     cluster(4, tile(512, 8, 512, 3, 1), 4),
     cluster(8, tile(512, 8, 512, 3, 1), 4),
@@ -255,8 +257,8 @@ pub const FORWARD_CLUSTERS_F32: &[ClusterTile] = &[
 
 /// The backward pass's `cluster` variants for f32, shortest row first: for rows that no `rows` variant takes.
 ///
-/// Two blocks fit the two multiprocessors of any pair, but a group of multiprocessors need not be a multiple of
-/// four: more rounds of clusters, so that one that waits for others costs less.
+/// Two blocks fit the two multiprocessors of any pair. How many larger clusters fit is not the same on every chip:
+/// with more rounds of them, one round more costs less.
 pub const BACKWARD_CLUSTERS_F32: &[ClusterTile] = &[
     cluster(2, tile(512, 4, 512, 3, 1), 1),
     cluster(4, tile(512, 4, 512, 3, 1), 2),

@@ -7,10 +7,9 @@
 
 use cuda_std::{ext, thread};
 
-use crate::cluster::sum_over_cluster;
 use crate::partials::{row_of_partials, write_partials};
 use crate::place::Place;
-use crate::reduce::sum;
+use crate::reduce::{sum, sum_over_row};
 use crate::stage::{self, Ring};
 use crate::vector::{Packed, load_f32_shared};
 
@@ -100,37 +99,6 @@ pub unsafe fn backward_rows<
     f32: Packed<E>,
 {
     let place = Place::<E, LANES>::new::<BLOCK>();
-    // SAFETY: the caller's.
-    let columns = unsafe { sum_rows::<T, W, E, LANES, VECS, BLOCK, STAGES, 1>(p, place) };
-    let row = |partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols);
-    // SAFETY: all threads are here, and the partials' row of this block is its own.
-    unsafe {
-        columns.write::<LANES, BLOCK, true>(row(p.partial_dweight), row(p.partial_dbias), p.n_cols);
-    }
-}
-
-/// All the rows of a block, or a block's share of all its cluster's: dx, and the sums of dweight and dbias.
-///
-/// # Safety
-/// As for `backward_rows`; in clusters of `CLUSTER` blocks as for `cluster::backward_cluster`.
-#[inline(always)]
-pub unsafe fn sum_rows<
-    T,
-    W,
-    const E: usize,
-    const LANES: u32,
-    const VECS: usize,
-    const BLOCK: u32,
-    const STAGES: usize,
-    const CLUSTER: u32,
->(
-    p: Backward<T, W>,
-    place: Place<E, LANES>,
-) -> Columns<W::Raw, E, VECS>
-where
-    T: Packed<E, Raw = [u32; 4]>,
-    W: Packed<E>,
-{
     let x_ring = Ring::<STAGES, VECS, BLOCK>::new(0, thread::thread_idx_x());
     let dy_ring = Ring::<STAGES, VECS, BLOCK>::new(
         Ring::<STAGES, VECS, BLOCK>::WORDS,
@@ -187,10 +155,14 @@ where
         }
         stage = if stage == last { 0 } else { stage + 1 };
         // SAFETY: the caller's; this row belongs to these lanes alone.
-        unsafe { finish_row::<T, W, E, LANES, VECS, CLUSTER>(p, place, row, this, &mut columns) };
+        unsafe { finish_row::<T, W, E, LANES, VECS>(p, place, row, this, &mut columns) };
         first += place.step;
     }
-    columns
+    let row = |partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols);
+    // SAFETY: all threads are here, and the partials' row of this block is its own.
+    unsafe {
+        columns.write::<LANES, BLOCK, true>(row(p.partial_dweight), row(p.partial_dbias), p.n_cols);
+    }
 }
 
 impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
@@ -199,7 +171,7 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
     /// # Safety
     /// As for `backward_rows`.
     #[inline(always)]
-    unsafe fn new<T, W: Packed<E, Raw = R>, const LANES: u32>(
+    pub unsafe fn new<T, W: Packed<E, Raw = R>, const LANES: u32>(
         p: Backward<T, W>,
         place: Place<E, LANES>,
     ) -> Self {
@@ -245,14 +217,7 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
 /// # Safety
 /// As for `backward_rows`; all threads of the warp, or of the block if the row has it, are here.
 #[inline(always)]
-unsafe fn finish_row<
-    T,
-    W,
-    const E: usize,
-    const LANES: u32,
-    const VECS: usize,
-    const CLUSTER: u32,
->(
+unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     p: Backward<T, W>,
     place: Place<E, LANES>,
     row: u64,
@@ -276,7 +241,7 @@ unsafe fn finish_row<
         return;
     }
     // SAFETY: the caller's; dx is null for all threads or for none.
-    let over_row = unsafe { over_row::<CLUSTER, LANES>(sums, p.inv_n, &mut columns.slot) };
+    let over_row = unsafe { over_row::<LANES>(sums, p.inv_n, &mut columns.slot) };
     let dx = p.dx.wrapping_add((row * p.dx_stride) as usize);
     let dsum = p.dsum.wrapping_add((row * p.dx_stride) as usize);
     for k in 0..VECS {
@@ -329,15 +294,11 @@ where
 /// A row's two means from its lanes' sums.
 ///
 /// # Safety
-/// As for `sum_over_cluster`.
+/// As for `reduce::sum_over_row`.
 #[inline(always)]
-pub unsafe fn over_row<const CLUSTER: u32, const LANES: u32>(
-    sums: [f32; 2],
-    inv_n: f32,
-    slot: &mut u32,
-) -> [f32; 2] {
+pub unsafe fn over_row<const LANES: u32>(sums: [f32; 2], inv_n: f32, slot: &mut u32) -> [f32; 2] {
     // SAFETY: the caller's; the slot alternates.
-    let sums = unsafe { sum_over_cluster::<CLUSTER, LANES, 2>(sums, *slot) };
+    let sums = unsafe { sum_over_row::<LANES, 2>(sums, *slot) };
     *slot ^= 1;
     sums.map(|sum| sum * inv_n)
 }

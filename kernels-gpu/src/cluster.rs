@@ -2,8 +2,9 @@
 //! the registers and the shared memory of several. For sm_90 and later.
 //!
 //! A block has a share of the row's columns, the same in every row, and does with it what `forward` and
-//! `backward` do with a row; only the sums go around, through each other's shared memory. So the row's length is
-//! bounded by the cluster's registers, and each block keeps its columns' sums of dweight and dbias.
+//! `backward` do with a row (`cluster_forward`, `cluster_backward`); only the sums go around, through each other's
+//! shared memory. So the row's length is bounded by the cluster's registers, and each block keeps its columns' sums of
+//! dweight and dbias.
 //!
 //! ```text
 //! row c, c + clusters, ...:  | block 0: v0 v1 ... | block 1: v0 v1 ... | ... |     cluster c
@@ -11,82 +12,107 @@
 //!
 //! Every sum is taken in the order of the blocks, by every block: all get the same bits.
 
-use cuda_std::ext::{self, Shared};
+use cuda_std::ext::{self, MBarrier, Shared};
 use cuda_std::{shared_words, thread};
 
 use crate::abi::cluster_share;
-use crate::backward::{Backward, sum_rows};
-use crate::forward::{Forward, add_residual, rstd};
-use crate::partials::row_of_partials;
-use crate::place::Place;
-use crate::reduce::{sum, sum_over_row};
-use crate::stage::{self, Ring};
-use crate::vector::{Packed, store_f32};
 
 /// Blocks that a cluster can have.
 const MAX_BLOCKS: u32 = 8;
 
-/// Gives every thread of the cluster the `values` of each of its blocks: four words a block, in their order.
+/// Exchanges that may be under way, each in a slot of its own. A block sends to a slot again when it has received
+/// the exchange but one before, of which each block sent its values after it had read what the slot held.
+const SLOTS: u32 = 4;
+
+/// A cluster's exchanges of its blocks' sums, one after the other.
 ///
-/// One barrier is enough because callers alternate `slot` 0 and 1: whoever writes a slot again has passed the
-/// other slot's barrier, which all threads reach only after they have read this one.
-///
-/// # Safety
-/// All threads of the cluster call it, those of a block with the same values, with `slot` alternating; the
-/// blocks have passed a barrier of the cluster, so that all have started.
-#[inline(always)]
-unsafe fn exchange<const CLUSTER: u32>(values: [f32; 4], slot: u32) -> Shared<f32> {
-    const { assert!(CLUSTER <= MAX_BLOCKS && MAX_BLOCKS == 8) };
-    let slots: Shared<f32> = shared_words![f32; 2 * MAX_BLOCKS as usize * 4];
-    let slot = slots.offset(slot * MAX_BLOCKS * 4);
-    let thread = thread::thread_idx_x();
-    if thread < CLUSTER {
-        let there = slot.of_block(thread);
-        // SAFETY: this block's place in the slot; block `thread` has started, and does not exit before it has
-        // waited below.
-        unsafe { there.store4(ext::cluster_rank() * 4, values) };
-    }
-    ext::cluster_arrive();
-    ext::cluster_wait();
-    slot
+/// Each block sends its values to every block, which waits for as many bytes and for nothing else. A barrier of the
+/// cluster would do, and costs more: it waits until the whole device sees y or dx of the row before.
+#[derive(Clone, Copy)]
+pub struct Exchange<const CLUSTER: u32> {
+    /// Exchanges so far, as far as that matters: the slot, and the parity of its barrier's phase.
+    turn: u32,
 }
 
-/// `reduce::sum_over_row` for rows that the blocks of a cluster share; for others, where `CLUSTER` is 1, that
-/// itself.
-///
-/// # Safety
-/// As for `reduce::sum_over_row`, and for `exchange`.
-#[inline(always)]
-pub unsafe fn sum_over_cluster<const CLUSTER: u32, const LANES: u32, const N: usize>(
-    values: [f32; N],
-    slot: u32,
-) -> [f32; N] {
-    // SAFETY: the caller's.
-    let mut values = unsafe { sum_over_row::<LANES, N>(values, slot) };
-    if CLUSTER == 1 {
-        return values;
+impl<const CLUSTER: u32> Exchange<CLUSTER> {
+    /// Makes the block ready, before the first barrier of the cluster, behind which the first exchange lies.
+    #[inline(always)]
+    pub fn prepare() -> Self {
+        const { assert!(CLUSTER <= MAX_BLOCKS && MAX_BLOCKS == 8) };
+        if thread::thread_idx_x() == 0 {
+            for slot in 0..SLOTS {
+                // SAFETY: this thread alone, and the words are the barrier's.
+                unsafe { Self::arrivals(slot).init(1) };
+            }
+            ext::mbarrier_fence();
+        }
+        Self { turn: 0 }
     }
-    let mut four = [0.0; 4];
-    #[allow(clippy::manual_memcpy, reason = "a copy of slices has a bounds check")]
-    for n in 0..N {
-        four[n] = values[n];
-    }
-    // SAFETY: the caller's.
-    let all = unsafe { exchange::<CLUSTER>(four, slot) };
-    values = [0.0; N];
-    for rank in 0..CLUSTER {
-        // SAFETY: written before the barrier that `exchange` waited at.
-        let of_block = unsafe { all.load4(rank * 4) };
-        for n in 0..N {
-            values[n] += of_block[n];
+
+    /// The exchange after this one.
+    #[inline(always)]
+    pub fn next(self) -> Self {
+        Self {
+            turn: (self.turn + 1) % (2 * SLOTS),
         }
     }
-    values
+
+    /// Where its values go: each of the slots in turn.
+    #[inline(always)]
+    pub fn slot(self) -> u32 {
+        self.turn % SLOTS
+    }
+
+    /// The barrier at which a block waits for a slot's values.
+    #[inline(always)]
+    fn arrivals(slot: u32) -> MBarrier {
+        MBarrier::at(shared_words![u32; SLOTS as usize * 2].offset(slot * 2))
+    }
+
+    /// A slot's values: four words a block, in their order.
+    #[inline(always)]
+    fn values(slot: u32) -> Shared<f32> {
+        let slots: Shared<f32> = shared_words![f32; SLOTS as usize * MAX_BLOCKS as usize * 4];
+        slots.offset(slot * MAX_BLOCKS * 4)
+    }
+
+    /// Sends this block's values to all blocks of the cluster.
+    ///
+    /// # Safety
+    /// All threads of the block call it with the same values, behind a barrier of the block that lies behind their
+    /// reads of the exchange but one before; all blocks have passed a barrier of the cluster after `prepare`.
+    #[inline(always)]
+    pub unsafe fn send(self, values: [f32; 4]) {
+        let arrivals = Self::arrivals(self.slot());
+        let thread = thread::thread_idx_x();
+        if thread < CLUSTER {
+            // SAFETY: the phase takes one arrival, this block's own; block `thread` has started, has this place in
+            // the slot for this block alone, and does not exit before it has received all of the slot.
+            unsafe {
+                if thread == 0 {
+                    arrivals.arrive_and_expect(CLUSTER * size_of::<[f32; 4]>() as u32);
+                }
+                let there = Self::values(self.slot()).of_block(thread);
+                there.send4(ext::cluster_rank() * 4, values, arrivals.of_block(thread));
+            }
+        }
+    }
+
+    /// Waits for all blocks' values: four words a block, in their order.
+    ///
+    /// # Safety
+    /// All threads of the block call it, after `send`, and before the third exchange after this one.
+    #[inline(always)]
+    pub unsafe fn receive(self) -> Shared<f32> {
+        // SAFETY: the slot's next phase ends only after this block has arrived at it, behind its threads' reads.
+        unsafe { Self::arrivals(self.slot()).wait(self.turn / SLOTS) };
+        Self::values(self.slot())
+    }
 }
 
 /// The first of a block's columns, and how many it has.
 #[inline(always)]
-fn share<const E: usize, const CLUSTER: u32>(rank: u32, n_cols: u32) -> (u32, u32) {
+pub fn share<const E: usize, const CLUSTER: u32>(rank: u32, n_cols: u32) -> (u32, u32) {
     let all = n_cols / E as u32;
     let most = cluster_share(all, CLUSTER);
     let first = rank * most;
@@ -98,268 +124,10 @@ fn share<const E: usize, const CLUSTER: u32>(rank: u32, n_cols: u32) -> (u32, u3
 
 /// An array from a column on; null stays null.
 #[inline(always)]
-fn from_column<T>(array: *mut T, column: u32) -> *mut T {
+pub fn from_column<T>(array: *mut T, column: u32) -> *mut T {
     if array.is_null() {
         array
     } else {
         array.wrapping_add(column as usize)
-    }
-}
-
-/// Gradients of rows of up to `CLUSTER * LANES * VECS * E` columns, in blocks of `LANES` threads.
-///
-/// # Safety
-/// The arguments are as `abi::BackwardArgs` says; every row starts at a multiple of 16 bytes and `n_cols` is a
-/// multiple of `E`, at most what fits; the launch's block is `LANES`, its clusters are of `CLUSTER` blocks along
-/// x, it adds twice `Ring::WORDS` words of dynamic shared memory, and the partials have a row a cluster.
-#[inline(always)]
-pub unsafe fn backward_cluster<
-    T,
-    W,
-    const E: usize,
-    const LANES: u32,
-    const VECS: usize,
-    const STAGES: usize,
-    const CLUSTER: u32,
->(
-    p: Backward<T, W>,
-) where
-    T: Packed<E, Raw = [u32; 4]>,
-    W: Packed<E>,
-    f32: Packed<E>,
-{
-    ext::cluster_dimensions::<CLUSTER>();
-    let (first, count) = share::<E, CLUSTER>(ext::cluster_rank(), p.n_cols);
-    let own = Backward {
-        dy: p.dy.wrapping_add(first as usize),
-        x: p.x.wrapping_add(first as usize),
-        weight: from_column(p.weight.cast_mut(), first),
-        dsum: from_column(p.dsum.cast_mut(), first),
-        dx: from_column(p.dx, first),
-        n_cols: count,
-        ..p
-    };
-    // All have started before the first sums go around.
-    ext::cluster_arrive();
-    ext::cluster_wait();
-    let place = Place::<E, LANES>::in_cluster::<CLUSTER>();
-    // SAFETY: the caller's; the share fits the tile.
-    let columns = unsafe { sum_rows::<T, W, E, LANES, VECS, LANES, STAGES, CLUSTER>(own, place) };
-    let row = |partials| {
-        let row = row_of_partials(partials, place.first as u32, p.n_cols);
-        from_column(row, first)
-    };
-    // SAFETY: all threads are here; this block's columns of the cluster's row of partials are its own.
-    unsafe {
-        columns.write::<LANES, LANES, true>(row(p.partial_dweight), row(p.partial_dbias), count);
-    }
-}
-
-/// Normalises rows of up to `CLUSTER * LANES * VECS * E` columns, in blocks of `LANES` threads.
-///
-/// Each block takes its share's mean and the sum of squares about it, and one exchange merges them: with d the
-/// deviations from the block's mean m, of n columns,
-///
-/// ```text
-/// delta_b  = (m_b - m_0) + sum(d) / n_b              the share's true mean, from block 0's
-/// offset   = sum over b of n_b * delta_b / N          the row's mean, from block 0's
-/// variance = sum over b of (sum(d * d) - sum(d)^2 / n_b + n_b * (delta_b - offset)^2) / N
-/// ```
-///
-/// With stages, clusters stay for further rows, the next ones on their way. Without, the grid has a cluster for every
-/// row, and a multiprocessor has blocks of several: while one waits for its cluster, others move bytes.
-///
-/// # Safety
-/// As for `backward_cluster`, with `abi::ForwardArgs`; every block has a column; and `Ring::WORDS` words of dynamic
-/// shared memory.
-#[inline(always)]
-pub unsafe fn forward_cluster<
-    T,
-    W,
-    const E: usize,
-    const LANES: u32,
-    const VECS: usize,
-    const STAGES: usize,
-    const CLUSTER: u32,
->(
-    p: Forward<T, W>,
-) where
-    T: Packed<E, Raw = [u32; 4]>,
-    W: Packed<E>,
-{
-    ext::cluster_dimensions::<CLUSTER>();
-    let rank = ext::cluster_rank();
-    let (first_column, count) = share::<E, CLUSTER>(rank, p.n_cols);
-    let own = Forward {
-        x: p.x.wrapping_add(first_column as usize),
-        residual: from_column(p.residual.cast_mut(), first_column),
-        weight: from_column(p.weight.cast_mut(), first_column),
-        bias: from_column(p.bias.cast_mut(), first_column),
-        y: p.y.wrapping_add(first_column as usize),
-        sum: from_column(p.sum, first_column),
-        n_cols: count,
-        ..p
-    };
-    let place = Place::<E, LANES>::in_cluster::<CLUSTER>();
-    let ring = Ring::<STAGES, VECS, LANES>::new(0, thread::thread_idx_x());
-    let ask = |row: u64, stage: u32| {
-        let x = own.x.wrapping_add((row * p.x_stride) as usize);
-        for k in 0..VECS {
-            let column = place.column(k);
-            let valid = row < p.n_rows && column < count;
-            // SAFETY: the row and the column exist, at the caller's strides; the slot's last row is done.
-            unsafe { ring.ask(stage, k, x.wrapping_add(column as usize).cast(), valid) };
-        }
-        stage::commit();
-    };
-    ext::cluster_arrive();
-    let last = (STAGES as u32).saturating_sub(1);
-    for stage in 0..last {
-        ask(place.first + stage as u64 * place.step, stage);
-    }
-    // The columns of every block but the last, those of the last, and one over each.
-    let (_, most) = share::<E, CLUSTER>(0, p.n_cols);
-    let (_, rest) = share::<E, CLUSTER>(CLUSTER - 1, p.n_cols);
-    let [most, rest] = [most as f32, rest as f32];
-    // Approximate is enough: they make a mean to start from, and scale what rounding left over.
-    let [inv_most, inv_rest] = [ext::div_approx(1.0, most), ext::div_approx(1.0, rest)];
-    let columns_of = |b: u32| if b == CLUSTER - 1 { rest } else { most };
-    let inv_columns_of = |b: u32| {
-        if b == CLUSTER - 1 { inv_rest } else { inv_most }
-    };
-    let inv_count = if rank == CLUSTER - 1 {
-        inv_rest
-    } else {
-        inv_most
-    };
-    // All have started before the first sums go around.
-    if STAGES > 0 {
-        ext::cluster_wait();
-    }
-    let (mut row, mut stage, mut slot) = (place.first, 0, 0);
-    while row < p.n_rows {
-        let mut raw = [T::ZEROS; VECS];
-        if STAGES == 0 {
-            let x = own.x.wrapping_add((row * p.x_stride) as usize);
-            for k in 0..VECS {
-                let column = place.column(k);
-                let at = x.wrapping_add(column as usize);
-                // SAFETY: the row exists, and the column if valid.
-                raw[k] = unsafe { T::load(at, column < count, T::ZEROS) };
-            }
-        } else {
-            // The slot before this row's is the one that the row before has left.
-            ask(
-                row + last as u64 * place.step,
-                if stage == 0 { last } else { stage - 1 },
-            );
-            stage::wait::<STAGES>();
-            for k in 0..VECS {
-                // SAFETY: waited for.
-                raw[k] = unsafe { ring.read(stage, k) };
-            }
-            stage = if stage == last { 0 } else { stage + 1 };
-        }
-        if !p.residual.is_null() {
-            // SAFETY: the caller's; these columns of the row belong to this lane alone.
-            raw = unsafe { add_residual(own, place, row, raw) };
-        }
-        let mut d = raw.map(T::unpack);
-        let mut total = 0.0;
-        for k in 0..VECS {
-            total += sum(d[k]);
-        }
-        // SAFETY: the whole block is here, as in all that follows.
-        let [total] = unsafe { sum_over_row::<LANES, 1>([total], 0) };
-        let own_mean = total * inv_count;
-        let (mut left_over, mut squares) = (0.0, 0.0);
-        for k in 0..VECS {
-            // Lanes without a column hold zeros, and must not count as -mean.
-            let mean = if place.column(k) < count {
-                own_mean
-            } else {
-                0.0
-            };
-            d[k] = d[k].map(|x| x - mean);
-            left_over += sum(d[k]);
-            for i in 0..E {
-                squares = ext::fma(d[k][i], d[k][i], squares);
-            }
-        }
-        if STAGES == 0 {
-            ext::cluster_wait();
-        }
-        // SAFETY: as above; the whole cluster has this row.
-        let all = unsafe {
-            let [left_over, squares] = sum_over_row::<LANES, 2>([left_over, squares], 1);
-            exchange::<CLUSTER>([own_mean, left_over, squares, 0.0], slot)
-        };
-        slot ^= 1;
-        // Read again where they are needed, not kept: every register holds the row.
-        // SAFETY: written before the barrier that `exchange` waited at.
-        let of_block = |b: u32| unsafe { all.load4(b * 4) };
-        let [first_mean, ..] = of_block(0);
-        let delta = |b: u32, [mean, left_over, ..]: [f32; 4]| {
-            ext::fma(left_over, inv_columns_of(b), mean - first_mean)
-        };
-        let mut offset = 0.0;
-        for b in 0..CLUSTER {
-            offset = ext::fma(columns_of(b), delta(b, of_block(b)), offset);
-        }
-        let offset = offset * p.inv_n;
-        let mut squares = 0.0;
-        for b in 0..CLUSTER {
-            let sums = of_block(b);
-            let apart = delta(b, sums) - offset;
-            let [_, left_over, about_start, _] = sums;
-            let about_its_mean = ext::fma(-left_over * inv_columns_of(b), left_over, about_start);
-            squares += ext::fma(columns_of(b) * apart, apart, about_its_mean);
-        }
-        let rstd = rstd(squares * p.inv_n, 0.0, p.eps);
-        if rank == 0 && place.lane == 0 {
-            // SAFETY: the row exists, and only this thread of the cluster writes its statistics.
-            unsafe {
-                let at = row as usize;
-                store_f32(
-                    p.mean.wrapping_add(at),
-                    first_mean + offset,
-                    !p.mean.is_null(),
-                );
-                store_f32(p.rstd.wrapping_add(at), rstd, !p.rstd.is_null());
-            }
-        }
-        let y = own.y.wrapping_add((row * p.y_stride) as usize);
-        // From this block's mean to the row's.
-        let offset = -((first_mean - own_mean) + offset) * rstd;
-        for k in 0..VECS {
-            let at = place.column(k) as usize;
-            let valid = place.column(k) < count;
-            // SAFETY: the column exists if valid, and so do weight and bias.
-            let [weight, bias] = unsafe {
-                [
-                    W::load_shared(
-                        own.weight.wrapping_add(at),
-                        valid && !own.weight.is_null(),
-                        W::ONES,
-                    ),
-                    W::load_shared(
-                        own.bias.wrapping_add(at),
-                        valid && !own.bias.is_null(),
-                        W::ZEROS,
-                    ),
-                ]
-            }
-            .map(W::unpack);
-            for i in 0..E {
-                d[k][i] = ext::fma(ext::fma(d[k][i], rstd, offset), weight[i], bias[i]);
-            }
-            // SAFETY: the row and the column exist, and belong to this lane alone.
-            unsafe { T::store(y.wrapping_add(at), T::pack(d[k]), valid) };
-        }
-        if STAGES == 0 {
-            // The grid has a cluster for every row. Without a loop it takes fewer registers.
-            return;
-        }
-        row += place.step;
     }
 }

@@ -8,7 +8,8 @@ use crate::abi::{
     RowTile, find_cluster,
 };
 use crate::backward::Backward;
-use crate::cluster::{backward_cluster, forward_cluster};
+use crate::cluster_backward::backward_cluster;
+use crate::cluster_forward::forward_cluster;
 use crate::forward::Forward;
 
 /// The kernels over clusters of a pair of dtypes: each `blocks lanes vecs` of the tables.

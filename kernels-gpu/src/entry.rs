@@ -12,7 +12,7 @@ use crate::abi::{
 use crate::any::{backward_any, forward_any};
 use crate::backward::{Backward, backward_rows};
 use crate::columns::{backward_columns, backward_sums};
-use crate::forward::{Forward, forward_rows, forward_staged};
+use crate::forward::{Forward, forward_rows};
 use crate::partials::{Reduce, reduce_partials};
 use crate::ragged_rows::{backward_ragged, forward_ragged};
 use crate::shared_row::forward_shared;
@@ -137,8 +137,8 @@ macro_rules! kernels {
 /// The kernels whose tiles are for f32 alone.
 macro_rules! kernels_f32 {
     ($x:ident $w:ident $e:literal) => {
-        forward_tiles!($x $w $e FORWARD_TILES_F32 "rows_" forward_rows: 8 1, 8 2, 16 2, 16 4, 128 1, 128 2, 256 2, 256 4, 512 4, 1024 4);
-        forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 128 8, 512 8, 1024 8);
+        forward_tiles!($x $w $e FORWARD_TILES_F32 "rows_" forward_rows: 8 1, 8 2, 16 2, 16 4, 128 1, 128 2, 256 2, 256 4, 512 3, 512 4, 1024 3, 1024 4);
+        forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 128 8, 512 8, 512 10);
         backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 4, 128 2, 256 2, 512 2, 256 5);
     };
 }
@@ -146,8 +146,7 @@ macro_rules! kernels_f32 {
 /// The kernels whose tiles are for f16 and bf16.
 macro_rules! kernels_half {
     ($x:ident $w:ident $e:literal) => {
-        forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_rows: 8 1, 8 2, 16 2, 16 3, 64 1, 32 3, 128 1, 64 3, 128 2, 128 3, 256 2, 256 3, 256 4);
-        forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_staged: 1024 2);
+        forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_rows: 8 1, 8 2, 16 2, 16 3, 64 1, 32 3, 128 1, 64 3, 128 2, 128 3, 256 2, 256 3, 256 4, 512 3, 512 4);
         forward_tiles!($x $w $e FORWARD_RAGGED_TILES "ragged_" forward_ragged: 8 1, 16 2, 128 1, 256 2, 128 5, 256 4);
         backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 16 2, 64 2, 128 2, 128 4, 256 3, 256 4);
     };
@@ -170,9 +169,6 @@ macro_rules! forward_tiles {
     )*};
     (@ forward_rows $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
         forward_rows::<$x, $w, $e, $lanes, $vecs, { TILE.block }>
-    };
-    (@ forward_staged $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
-        forward_staged::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { TILE.stages as usize }>
     };
     (@ forward_ragged $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
         forward_ragged::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { $lanes >= 32 && $vecs <= 2 }>

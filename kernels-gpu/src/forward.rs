@@ -1,18 +1,16 @@
 //! The forward pass with a row in registers: x is read once, y written once.
 //!
-//! `place` says how rows lie over threads. Short and middling rows go straight into registers, and blocks
-//! that wait for theirs leave the multiprocessor to others; of the longest only one or two blocks fit, so
-//! they have the next row on its way into shared memory while they compute (`stage`).
+//! `place` says how rows lie over threads. They go straight into registers, and blocks that wait for theirs leave
+//! the multiprocessor to others.
 //!
 //! The variance is taken over what the registers hold, in a second pass. The mean's own rounding error is
 //! summed along with it (`shift`) and taken off, so that a row whose mean is large beside its variance
 //! keeps its digits.
 
-use cuda_std::{ext, thread};
+use cuda_std::ext;
 
 use crate::place::Place;
 use crate::reduce::{sum, sum_over_row};
-use crate::stage::{self, Ring};
 use crate::vector::{Packed, store_f32};
 
 /// A forward kernel's parameters, typed. `abi::ForwardArgs` says what each is.
@@ -76,63 +74,6 @@ pub unsafe fn forward_rows<
         }
         // SAFETY: the caller's; this row belongs to these lanes alone.
         unsafe { finish_row(p, place, row, raw) };
-    }
-}
-
-/// As `forward_rows`, for a grid of any size, such as one that fills the device once: each thread has the next `STAGES - 1` rows on
-/// their way while it computes one.
-///
-/// # Safety
-/// As for `forward_rows`, with `Ring::WORDS` words of dynamic shared memory.
-#[inline(always)]
-pub unsafe fn forward_staged<
-    T,
-    W,
-    const E: usize,
-    const LANES: u32,
-    const VECS: usize,
-    const BLOCK: u32,
-    const STAGES: usize,
->(
-    p: Forward<T, W>,
-) where
-    T: Packed<E, Raw = [u32; 4]>,
-    W: Packed<E>,
-{
-    let place = Place::<E, LANES>::new::<BLOCK>();
-    let ring = Ring::<STAGES, VECS, BLOCK>::new(0, thread::thread_idx_x());
-    let ask = |first: u64, stage: u32| {
-        let row = first + place.in_warp as u64;
-        let x = p.x.wrapping_add((row * p.x_stride) as usize);
-        for k in 0..VECS {
-            let column = place.column(k);
-            let valid = row < p.n_rows && column < p.n_cols;
-            // SAFETY: the row and the column exist, at the caller's strides; the slot's last row is done.
-            unsafe { ring.ask(stage, k, x.wrapping_add(column as usize).cast(), valid) };
-        }
-        stage::commit();
-    };
-    let last = STAGES as u32 - 1;
-    for stage in 0..last {
-        ask(place.first + stage as u64 * place.step, stage);
-    }
-    let (mut first, mut stage) = (place.first, 0);
-    while first < p.n_rows {
-        // The slot before this row's is the one that the row before has left.
-        ask(
-            first + last as u64 * place.step,
-            if stage == 0 { last } else { stage - 1 },
-        );
-        stage::wait::<STAGES>();
-        let mut raw = [T::ZEROS; VECS];
-        for k in 0..VECS {
-            // SAFETY: waited for.
-            raw[k] = unsafe { ring.read(stage, k) };
-        }
-        stage = if stage == last { 0 } else { stage + 1 };
-        // SAFETY: the caller's; this row belongs to these lanes alone.
-        unsafe { finish_row(p, place, first + place.in_warp as u64, raw) };
-        first += place.step;
     }
 }
 

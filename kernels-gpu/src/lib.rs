@@ -34,6 +34,8 @@ mod access;
 mod any;
 mod backward;
 mod cluster;
+mod cluster_backward;
+mod cluster_forward;
 mod columns;
 mod convert;
 #[cfg(not(cuda_arch = "90"))]

@@ -319,7 +319,7 @@ pub unsafe fn backward_ragged<
                 // The next iteration fills a slot that all must have read.
                 sync_row::<LANES>();
             } else {
-                let over_row = over_row::<1, LANES>(sums, p.inv_n, &mut columns.slot);
+                let over_row = over_row::<LANES>(sums, p.inv_n, &mut columns.slot);
                 let dx = |k: usize, incoming: [f32; E]| {
                     let weight = columns.weight[k];
                     gradient::<T, W, E>(vectors[k], statistics, weight, over_row, incoming)

@@ -139,3 +139,13 @@ pub fn wait<const STAGES: usize>() {
         core::arch::asm!("cp.async.wait_group {n};", n = const STAGES.saturating_sub(1), options(nostack, preserves_flags));
     }
 }
+
+/// The same of `STAGES - 1` rows, while the slot before theirs is still read.
+#[inline(always)]
+pub fn wait_of_fewer<const STAGES: usize>() {
+    #[cfg(all(target_arch = "nvptx64", cuda_arch = "80"))]
+    // SAFETY: no conditions.
+    unsafe {
+        core::arch::asm!("cp.async.wait_group {n};", n = const STAGES.saturating_sub(2), options(nostack, preserves_flags));
+    }
+}

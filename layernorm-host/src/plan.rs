@@ -438,13 +438,14 @@ impl RowsKernel {
 
 /// Clusters that a device can be expected to hold at a time, one block to a multiprocessor.
 ///
-/// A cluster's blocks are on one group of multiprocessors. Those come in pairs, and a group has 16 or 18 of them
-/// on an H100: so any pair takes a cluster of two, and larger ones leave two of 18 idle.
+/// A cluster's blocks are on one group of multiprocessors. Those come in pairs, so any pair takes a cluster of two.
+/// The groups are of different sizes, not the same on every chip: of an H100's 132 multiprocessors larger clusters
+/// reach 120 (`cuOccupancyMaxActiveClusters` says 30 clusters of four, 15 of eight). Too few leave multiprocessors
+/// idle in the last round, too many cost a round more.
 pub fn clusters_at_a_time(sm_count: u32, blocks: u32) -> u32 {
-    const GROUP: u32 = 16;
     match blocks {
         ..=2 => sm_count / blocks,
-        _ => sm_count / GROUP * (GROUP / blocks),
+        _ => sm_count / 11 * 10 / blocks,
     }
 }
 

@@ -31,8 +31,8 @@ pub const IMAGES: &[Image] = &[
     // Only what needs it: the host takes all other kernels from the image before.
     Image {
         arch: NvvmArch::Compute90,
-        // 7.8: clusters.
-        ptx_version: PtxVersion::new(7, 8),
+        // 8.1: `st.async`.
+        ptx_version: PtxVersion::new(8, 1),
         assembled_for: &["sm_90", "sm_100", "sm_120"],
     },
 ];

@@ -162,8 +162,8 @@ fn clusters_have_a_row_of_partials_each_and_few_of_them() {
         }
     }
     assert_eq!(clusters_at_a_time(132, 2), 66);
-    assert_eq!(clusters_at_a_time(132, 4), 32);
-    assert_eq!(clusters_at_a_time(132, 8), 16);
+    assert_eq!(clusters_at_a_time(132, 4), 30);
+    assert_eq!(clusters_at_a_time(132, 8), 15);
 }
 
 #[test]

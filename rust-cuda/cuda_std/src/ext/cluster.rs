@@ -226,6 +226,37 @@ macro_rules! cluster_values {
                     )
                 }
             }
+
+            /// Sends elements `index` to `index + 3` and does not wait: they are there when that phase of
+            /// [`barrier`](super::MBarrier) has ended of which they are 16 bytes.
+            ///
+            /// # Safety
+            ///
+            /// The array and the barrier are of one block, which has started, and does not exit before the phase
+            /// has ended; `index` is a multiple of 4 from the array's start, all four are in it, and nobody reads
+            /// or writes them until then.
+            #[gpu_only]
+            #[inline(always)]
+            pub unsafe fn send4(
+                self,
+                index: u32,
+                [a, b, c, d]: [$type; 4],
+                barrier: ClusterShared<u32>,
+            ) {
+                // SAFETY: this function's own condition.
+                unsafe {
+                    core::arch::asm!(
+                        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [{address}], {{{a}, {b}, {c}, {d}}}, [{barrier}];",
+                        a = in(reg32) a,
+                        b = in(reg32) b,
+                        c = in(reg32) c,
+                        d = in(reg32) d,
+                        address = in(reg32) self.address_of(index),
+                        barrier = in(reg32) barrier.address_of(0),
+                        options(nostack, preserves_flags),
+                    )
+                }
+            }
         }
     )*};
 }

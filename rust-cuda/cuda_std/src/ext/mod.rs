@@ -1,8 +1,9 @@
 //! What Rust-CUDA lacks, kept apart so that the difference can be seen: f32 across a warp, shared
-//! memory by its own instructions, clusters, approximate arithmetic, launch bounds.
+//! memory by its own instructions, clusters, barriers that count bytes, approximate arithmetic, launch bounds.
 
 mod cluster;
 mod math;
+mod mbarrier;
 mod shared;
 mod warp;
 
@@ -11,6 +12,7 @@ pub use cluster::{
     cluster_size, cluster_wait,
 };
 pub use math::{div_approx, ex2_approx, fma, rsqrt_approx, sqrt_approx};
+pub use mbarrier::{MBarrier, mbarrier_fence};
 pub use shared::{Shared, SharedValue};
 pub use warp::{
     FULL_MASK, group_max_f32, group_sum_f32, shuffle_down_f32, shuffle_idx_f32, shuffle_up_f32,
