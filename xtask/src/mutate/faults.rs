@@ -161,10 +161,10 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "no-pivot",
-        "the general kernel takes moments about 0 and not about the row's first element",
+        "the general kernel takes moments about 0 and not about an element of the row",
         Device,
         "kernels-gpu/src/any.rs",
-        "let [pivot] = T::unpack(load(0, true));",
+        "let pivot = a.min(b).max(a.max(b).min(c));",
         "let pivot = 0.0;",
     ),
     fault(
