@@ -87,12 +87,14 @@ impl<'a> Launch<'a> {
         let (mut counters, spans) = (0..workers)
             .into_par_iter()
             .map(|_| {
-                let mut cluster = Cluster::new(self);
+                // Of its memory there are many pages: none for a worker that finds nothing left to do.
+                let mut cluster = None;
                 loop {
                     let turn = next.fetch_add(1, Relaxed);
                     if turn >= blocks || turn > stop.load(Relaxed) {
                         break;
                     }
+                    let cluster = cluster.get_or_insert_with(|| Cluster::new(self));
                     let number = self.adversary.block(turn);
                     if let Err(failure) = cluster.run(number) {
                         let fault = self.fault(number, failure);
@@ -106,8 +108,11 @@ impl<'a> Launch<'a> {
                         break;
                     }
                 }
-                let counters = cluster.room.tally.finish(self.program);
-                (counters, cluster.room.traces())
+                let done = cluster.map(|cluster: Cluster<'_>| {
+                    let counters = cluster.room.tally.finish(self.program);
+                    (counters, cluster.room.traces())
+                });
+                done.unwrap_or_default()
             })
             .reduce(
                 || (Counters::default(), Vec::new()),
