@@ -48,12 +48,14 @@ fn reads(variant: &str) -> u64 {
     named.map_or(1, |(_, reads)| *reads)
 }
 
-/// Few rows where they are long, and more than the blocks of two multiprocessors where they are short.
+/// Few rows where they are long, and more than the blocks of two multiprocessors where they are short. A cluster of
+/// one multiprocessor's plan takes all of them, and comes to each of its four slots again.
 fn rows(n_cols: usize) -> usize {
     match n_cols {
         0..=256 => 131,
         257..=4096 => 37,
         4097..=16_384 => 7,
+        16_385..=131_072 => 6,
         _ => 3,
     }
 }
