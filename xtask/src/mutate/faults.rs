@@ -2,8 +2,9 @@
 //! could make.
 
 use anyhow::{Result, bail};
+use cuda_builder::NvvmArch;
 
-use Kind::{Device, Host};
+use Kind::{Clusters, Device, Host};
 
 /// One planted mistake.
 #[derive(Debug)]
@@ -23,10 +24,23 @@ pub struct Fault {
 /// What has to be built again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The kernels' PTX.
+    /// The kernels' PTX, but for those of clusters.
     Device,
+    /// The PTX of the kernels of clusters.
+    Clusters,
     /// The library.
     Host,
+}
+
+impl Kind {
+    /// The image that such faults are in, and the software GPU's device that runs it. What only clusters need is in
+    /// an image of its own.
+    pub fn arch_and_model(self) -> (NvvmArch, &'static str) {
+        match self {
+            Kind::Device | Kind::Host => (NvvmArch::Compute80, "a100"),
+            Kind::Clusters => (NvvmArch::Compute90, "h100"),
+        }
+    }
 }
 
 impl Fault {
@@ -278,6 +292,70 @@ pub const FAULTS: &[Fault] = &[
         "kernels-gpu/src/shared_row.rs",
         "            stage ^= 1;",
         "            stage ^= 0;",
+    ),
+    fault(
+        "cluster-wait-dropped",
+        "a block reads the other blocks' sums without waiting for them",
+        Clusters,
+        "kernels-gpu/src/cluster.rs",
+        "unsafe { Self::arrivals(self.slot()).wait(self.turn / SLOTS) };",
+        "let _ = self.turn / SLOTS;",
+    ),
+    fault(
+        "cluster-phase-not-turned",
+        "a slot that is used again is waited for in the phase of its first use",
+        Clusters,
+        "kernels-gpu/src/cluster.rs",
+        ".wait(self.turn / SLOTS)",
+        ".wait(0)",
+    ),
+    fault(
+        "cluster-slot-too-few",
+        "sums are sent to a slot that another block may still read",
+        Clusters,
+        "kernels-gpu/src/cluster.rs",
+        "const SLOTS: u32 = 4;",
+        "const SLOTS: u32 = 2;",
+    ),
+    fault(
+        "cluster-block-left-out",
+        "the sums are not sent to the last block",
+        Clusters,
+        "kernels-gpu/src/cluster.rs",
+        "if thread < CLUSTER {",
+        "if thread < CLUSTER - 1 {",
+    ),
+    fault(
+        "cluster-share-one-off",
+        "every block but the first starts a vector late",
+        Clusters,
+        "kernels-gpu/src/cluster.rs",
+        "let first = rank * most;",
+        "let first = rank * most + (rank > 0) as u32;",
+    ),
+    fault(
+        "cluster-last-share-lost",
+        "the row's mean is without the last block's columns",
+        Clusters,
+        "kernels-gpu/src/cluster_forward.rs",
+        "for b in 0..CLUSTER {\n            offset",
+        "for b in 0..CLUSTER - 1 {\n            offset",
+    ),
+    fault(
+        "cluster-columns-as-the-first",
+        "the last block's columns count as many as the first block's",
+        Clusters,
+        "kernels-gpu/src/cluster_forward.rs",
+        "if b == CLUSTER - 1 { rest } else { most }",
+        "if b == CLUSTER { rest } else { most }",
+    ),
+    fault(
+        "cluster-sums-of-fewer",
+        "dx is made of the sums of all blocks but the last",
+        Clusters,
+        "kernels-gpu/src/cluster_backward.rs",
+        "for rank in 0..CLUSTER {",
+        "for rank in 0..CLUSTER - 1 {",
     ),
     fault(
         "one-row-another-kernel",

@@ -1,8 +1,8 @@
 //! `cargo xtask mutate`: plants faults in copies of the sources, one at a time, and runs the suite against each.
 //! A fault that no test sees fails the command: then the suite promises more than it checks.
 //!
-//! A device fault is built to PTX, for sm_80, and the suite runs it on the software GPU. A host fault is built into
-//! the library, and the suite runs on the CPU and on the software GPU. `faults` has the faults.
+//! A device fault is built to PTX, for sm_80 or for clusters sm_90, and the suite runs it on the software GPU. A host
+//! fault is built into the library, and the suite runs on the CPU and on the software GPU. `faults` has the faults.
 
 mod faults;
 mod scratch;
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use cuda_builder::{CudaBuilder, NvvmArch, Toolchain};
+use cuda_builder::{CudaBuilder, Toolchain};
 
 use self::faults::{FAULTS, Fault, Kind};
 use self::scratch::Tree;
@@ -32,10 +32,6 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "names")]
     write: bool,
 }
-
-/// The image that device faults are built as, and the device that runs it.
-const ARCH: NvvmArch = NvvmArch::Compute80;
-const MODEL: &str = "a100";
 
 /// A planted fault, and what the suite said.
 struct Verdict {
@@ -61,13 +57,28 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     host.take_ptx_from_outside()?;
     let suite = Suite::build(&host, &folder.join("host-target"))?.kept(&folder.join("control"))?;
     let device = Tree::copy(&root, &folder.join("device"))?;
-    let ptx = build(&device, &folder, &toolchain, "control")?;
-    for (kind, control) in [
-        (Kind::Device, suite.run(Kind::Device, &ptx)?),
-        (Kind::Host, suite.run(Kind::Host, &ptx)?),
+    let control = |kind: Kind| {
+        let (arch, _) = kind.arch_and_model();
+        build(
+            &device,
+            &folder,
+            &toolchain,
+            kind,
+            &format!("control_{arch}"),
+        )
+    };
+    let ptx = control(Kind::Host)?;
+    for (kind, ptx) in [
+        (Kind::Device, &ptx),
+        (Kind::Clusters, &control(Kind::Clusters)?),
+        (Kind::Host, &ptx),
     ] {
-        if control != Outcome::Passed {
-            bail!("the suite does not pass without a fault ({kind:?}): {control}");
+        if chosen.iter().all(|fault| fault.kind != kind) {
+            continue;
+        }
+        let outcome = suite.run(kind, ptx)?;
+        if outcome != Outcome::Passed {
+            bail!("the suite does not pass without a fault ({kind:?}): {outcome}");
         }
     }
     println!(
@@ -75,19 +86,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         start.elapsed().as_secs_f64()
     );
 
-    let (for_device, for_host): (Vec<_>, Vec<_>) =
-        chosen.iter().partition(|fault| fault.kind == Kind::Device);
+    let (for_host, for_device): (Vec<_>, Vec<_>) =
+        chosen.iter().partition(|fault| fault.kind == Kind::Host);
     let (device_verdicts, host_verdicts) = thread::scope(|scope| {
         let device = scope.spawn(|| {
             each(for_device, |fault| {
                 let planted = device.plant(fault)?;
-                let ptx = build(planted.tree(), &folder, &toolchain, fault.name)?;
-                suite.run(Kind::Device, &ptx)
+                match build(planted.tree(), &folder, &toolchain, fault.kind, fault.name) {
+                    Ok(ptx) => suite.run(fault.kind, &ptx),
+                    Err(error) => Ok(Outcome::Untried(format!("{error:#}"))),
+                }
             })
         });
         let host = each(for_host, |fault| {
             let planted = host.plant(fault)?;
-            Suite::build(planted.tree(), &folder.join("host-target"))?.run(Kind::Host, &ptx)
+            match Suite::build(planted.tree(), &folder.join("host-target")) {
+                Ok(suite) => suite.run(Kind::Host, &ptx),
+                Err(error) => Ok(Outcome::Untried(format!("{error:#}"))),
+            }
         });
         let device = device
             .join()
@@ -105,11 +121,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     );
     let missed: Vec<&str> = verdicts
         .iter()
-        .filter(|verdict| verdict.outcome == Outcome::Passed)
+        .filter(|verdict| matches!(verdict.outcome, Outcome::Passed | Outcome::Untried(_)))
         .map(|verdict| verdict.fault.name)
         .collect();
     if !missed.is_empty() {
-        bail!("no test saw: {}", missed.join(", "));
+        bail!("not caught: {}", missed.join(", "));
     }
     if arguments.write {
         let path = root.join("docs/mutations.md");
@@ -122,8 +138,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 const HEAD: &str = "# Do the tests bite?
 
 Each fault below was planted in a copy of the sources, alone, and the suite was run against it: kernels built to PTX
-and run on the software GPU as an A100, host code on the CPU as well. All were caught. A run ends with the third
-test that fails. Made by `cargo xtask mutate --write`; `cargo xtask mutate NAME` plants one. A fault's exact text is
+and run on the software GPU as an A100, those of clusters as an H100, host code on the CPU as well. All were caught:
+none counts whose sources do not compile or whose PTX does not load. A run ends with the third test that fails. Made by `cargo xtask mutate --write`; `cargo xtask mutate NAME` plants one. A fault's exact text is
 in `xtask/src/mutate/faults.rs`.
 ";
 
@@ -155,10 +171,17 @@ fn each(
     Ok(verdicts)
 }
 
-/// The PTX of a tree's kernels.
-fn build(tree: &Tree, folder: &Path, toolchain: &Toolchain, name: &str) -> Result<PathBuf> {
-    let image = IMAGES.iter().find(|image| image.arch == ARCH);
-    let image = image.context("there is no image for sm_80")?;
+/// The PTX of a tree's kernels, as the image that faults of this kind are in.
+fn build(
+    tree: &Tree,
+    folder: &Path,
+    toolchain: &Toolchain,
+    kind: Kind,
+    name: &str,
+) -> Result<PathBuf> {
+    let (arch, _) = kind.arch_and_model();
+    let image = IMAGES.iter().find(|image| image.arch == arch);
+    let image = image.with_context(|| format!("there is no image for {arch}"))?;
     CudaBuilder::new(images::kernel_crate(tree.root()))
         .arch(image.arch)
         .ptx_version(image.ptx_version)

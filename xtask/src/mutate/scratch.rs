@@ -66,19 +66,21 @@ impl Tree {
         &self.root
     }
 
-    /// Makes this copy's library take its kernels from the file that [`super::suite::PTX`] names, so that the suite
-    /// need not be built again for other PTX. The library itself has no such way in.
+    /// Makes this copy's library take kernels from the file that [`super::suite::PTX`] names before its own images,
+    /// so that the suite need not be built again for other PTX. The library itself has no such way in.
     pub fn take_ptx_from_outside(&self) -> Result<()> {
+        let own = "let mut images = IMAGES.iter().rev();";
         let outside = format!(
-            "{{ static FROM_OUTSIDE: std::sync::OnceLock<Image> = std::sync::OnceLock::new();
-                let path = std::env::var(\"{}\").unwrap();
-                Some(FROM_OUTSIDE.get_or_init(|| Image {{
-                    target: device.min(80),
-                    ptx: std::fs::read_to_string(path).unwrap().leak(),
-                }})) }}",
+            "static FROM_OUTSIDE: std::sync::OnceLock<Image> = std::sync::OnceLock::new();
+        let outside = FROM_OUTSIDE.get_or_init(|| {{
+            let path = std::env::var(\"{}\").unwrap();
+            let ptx: &str = std::fs::read_to_string(path).unwrap().leak();
+            let (_, target) = ptx.split_once(\".target sm_\").unwrap();
+            Image {{ target: target[..2].parse().unwrap(), ptx }}
+        }});
+        let mut images = std::iter::once(outside).chain(IMAGES.iter().rev());",
             super::suite::PTX
         );
-        let own = "IMAGES.iter().rev().find(|image| image.target <= device)";
         self.edit("layernorm-host/src/images.rs", |text| {
             replaced(text, own, &outside)
         })

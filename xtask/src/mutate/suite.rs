@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::MODEL;
 use super::faults::Kind;
 use super::scratch::Tree;
 
@@ -23,12 +22,21 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// Tests that have failed when there is no need to wait for the others.
 const ENOUGH: usize = 3;
 
+/// What is said of PTX that a device does not take: by the library, and by `direct` of the tests.
+const NOT_LOADED: [&str; 3] = [
+    "could not load the image",
+    "has no kernel",
+    "the image loads",
+];
+
 /// The suite's programs.
 pub struct Suite {
     cpu: PathBuf,
     software: PathBuf,
     /// Rows that are more than 2^32 elements apart, which the suite has none of.
     far_rows: PathBuf,
+    /// A device of two multiprocessors, whose clusters come to every slot of their exchanges again.
+    bytes: PathBuf,
     /// Where they run: the fixtures are found from there.
     folder: PathBuf,
 }
@@ -42,12 +50,15 @@ pub enum Outcome {
     Failed(Vec<String>),
     /// It ended without saying which, as by a signal, or had to be ended.
     Broke(String),
+    /// What has the fault could not be built or loaded: that says nothing of the suite.
+    Untried(String),
 }
 
 impl Suite {
     /// Builds the suite of a tree.
     pub fn build(tree: &Tree, target: &Path) -> Result<Self> {
-        let arguments = "test --quiet --no-run --locked --package layernorm-tests --test cpu --test software --test far_rows";
+        let arguments = "test --quiet --no-run --locked --package layernorm-tests \
+                         --test cpu --test software --test far_rows --test bytes";
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
             .args(arguments.split(' '))
@@ -76,6 +87,7 @@ impl Suite {
             cpu: find("cpu")?,
             software: find("software")?,
             far_rows: find("far_rows")?,
+            bytes: find("bytes")?,
             folder: tree.root().join("tests"),
         })
     }
@@ -93,6 +105,7 @@ impl Suite {
             cpu: keep(&self.cpu, "cpu")?,
             software: keep(&self.software, "software")?,
             far_rows: keep(&self.far_rows, "far_rows")?,
+            bytes: keep(&self.bytes, "bytes")?,
             folder: self.folder,
         })
     }
@@ -101,32 +114,28 @@ impl Suite {
     pub fn run(&self, kind: Kind, ptx: &Path) -> Result<Outcome> {
         let mut outcome = Outcome::Passed;
         if kind == Kind::Host {
-            outcome = self.run_one(&self.cpu, "cpu", ptx)?;
+            outcome = self.run_one(&self.cpu, "cpu", kind, ptx)?;
         }
-        let software = self.run_one(&self.software, "", ptx)?;
-        outcome = outcome.and(software);
-        if outcome == Outcome::Passed {
-            outcome = self.run_one(&self.far_rows, "far_rows", ptx)?;
+        for (program, on) in [
+            (&self.software, ""),
+            (&self.far_rows, "far_rows"),
+            (&self.bytes, "bytes"),
+        ] {
+            if outcome == Outcome::Passed {
+                outcome = self.run_one(program, on, kind, ptx)?;
+            }
         }
         Ok(outcome)
     }
 
     /// `on` goes before the names of tests where they are not the suite's on the software GPU.
-    fn run_one(&self, program: &Path, on: &str, ptx: &Path) -> Result<Outcome> {
+    fn run_one(&self, program: &Path, on: &str, kind: Kind, ptx: &Path) -> Result<Outcome> {
         let log = ptx.with_extension(format!("{on}log"));
         let stdout =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut child = Command::new(program)
-            .current_dir(&self.folder)
-            // The fixtures are looked for there, and cargo has set it for this program.
-            .env("CARGO_MANIFEST_DIR", &self.folder)
-            .env(PTX, ptx)
-            .env("SOFTWARE_GPU_MODEL", MODEL)
-            // The same sample of the peers' shapes for every fault.
-            .env("LAYERNORM_GRID", "0")
-            .stdin(Stdio::null())
+        let mut child = self
+            .command(program, kind, ptx)
             .stdout(stdout)
-            .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot run {}", program.display()))?;
         let start = Instant::now();
@@ -135,25 +144,61 @@ impl Suite {
             let text = fs::read_to_string(&log)
                 .with_context(|| format!("cannot read {}", log.display()))?;
             if let Some(status) = status {
-                return Ok(Outcome::of(
-                    &text,
-                    on,
-                    status.success(),
-                    &status.to_string(),
-                ));
+                let outcome = Outcome::of(&text, on, status.success(), &status.to_string());
+                return self.tried(outcome, program, kind, ptx);
             }
             let so_far = Outcome::of(&text, on, true, "");
             let enough = matches!(&so_far, Outcome::Failed(failed) if failed.len() >= ENOUGH);
             if enough || start.elapsed() > PATIENCE {
                 child.kill()?;
                 child.wait()?;
-                return Ok(match so_far {
-                    Outcome::Passed => Outcome::Broke("the suite does not end".to_owned()),
-                    failed => failed,
-                });
+                return match so_far {
+                    Outcome::Passed => Ok(Outcome::Broke("the suite does not end".to_owned())),
+                    failed => self.tried(failed, program, kind, ptx),
+                };
             }
             sleep(Duration::from_millis(200));
         }
+    }
+
+    fn command(&self, program: &Path, kind: Kind, ptx: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(&self.folder)
+            // The fixtures are looked for there, and cargo has set it for this program.
+            .env("CARGO_MANIFEST_DIR", &self.folder)
+            .env(PTX, ptx)
+            .env("SOFTWARE_GPU_MODEL", kind.arch_and_model().1)
+            // The same sample of the peers' shapes for every fault.
+            .env("LAYERNORM_GRID", "0")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// Tests also fail if PTX cannot be loaded, whatever they test: what the first of them says tells the two apart.
+    fn tried(&self, outcome: Outcome, program: &Path, kind: Kind, ptx: &Path) -> Result<Outcome> {
+        let Outcome::Failed(failed) = &outcome else {
+            return Ok(outcome);
+        };
+        let Some(name) = failed.first().and_then(|name| name.split(' ').next_back()) else {
+            return Ok(outcome);
+        };
+        let output = self
+            .command(program, kind, ptx)
+            .args(["--exact", name])
+            .output()
+            .with_context(|| format!("cannot run {}", program.display()))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        fs::write(ptx.with_extension("first.log"), said.as_bytes())
+            .with_context(|| format!("cannot write beside {}", ptx.display()))?;
+        let not_loaded = said
+            .lines()
+            .find(|line| NOT_LOADED.iter().any(|text| line.contains(text)));
+        Ok(match not_loaded {
+            Some(line) => Outcome::Untried(line.to_owned()),
+            None => outcome,
+        })
     }
 }
 
@@ -175,19 +220,6 @@ impl Outcome {
             (true, false) => Outcome::Broke(status.to_owned()),
         }
     }
-
-    fn and(self, other: Outcome) -> Self {
-        match (self, other) {
-            (Outcome::Passed, other) => other,
-            (outcome, Outcome::Passed) => outcome,
-            (Outcome::Failed(mut failed), Outcome::Failed(more)) => {
-                failed.extend(more);
-                Outcome::Failed(failed)
-            }
-            (Outcome::Failed(failed), _) | (_, Outcome::Failed(failed)) => Outcome::Failed(failed),
-            (broke, _) => broke,
-        }
-    }
 }
 
 impl fmt::Display for Outcome {
@@ -195,6 +227,7 @@ impl fmt::Display for Outcome {
         match self {
             Outcome::Passed => f.write_str("NOT CAUGHT"),
             Outcome::Broke(how) => f.write_str(how),
+            Outcome::Untried(why) => write!(f, "NOT TRIED: {why}"),
             Outcome::Failed(failed) => {
                 let shown = &failed[..failed.len().min(ENOUGH)];
                 f.write_str(&shown.join(", "))?;
@@ -219,6 +252,5 @@ mod tests {
         );
         let broke = Outcome::of("test a ... ok\n", "", false, "signal: 6");
         assert_eq!(broke, Outcome::Broke("signal: 6".to_owned()));
-        assert_eq!(broke.and(failed.clone()), failed);
     }
 }
