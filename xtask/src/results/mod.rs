@@ -1,20 +1,25 @@
-//! `cargo xtask results`: the tables of docs/performance.md and README.md, made from what was measured, so that
-//! no figure is copied by hand. Of each device the newest folder under docs/results that has a peers.csv is
+//! `cargo xtask results`: the tables of docs/performance.md and README.md and the latter's plot, made from what was
+//! measured, so that no figure is copied by hand. Of each device the newest folder under docs/results that has a peers.csv is
 //! shown, whatever it says; README.md has the newest of these. `--check` says where a page is not of the committed figures.
 
 mod counters;
 mod cpu;
 mod losses;
+mod plot;
 mod read;
 mod sections;
 mod tables;
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::images;
+
+/// README.md shows it.
+const PLOT: &str = "docs/speed.svg";
 
 #[derive(Args)]
 pub struct Arguments {
@@ -49,19 +54,26 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             vec![("short", runs.first().map(tables::short).unwrap_or_default())],
         ),
     ];
+    // Whatever git made of the line ends.
+    let read = |path: &Path| Ok::<_, std::io::Error>(fs::read_to_string(path)?.replace('\r', ""));
+    let mut made = Vec::new();
+    for (page, parts) in pages {
+        let text = read(&root.join(page)).context(page)?;
+        let wanted = sections::replaced(&text, &parts).context(page)?;
+        made.push((page, text, wanted));
+    }
+    if let Some(drawn) = runs.first().and_then(plot::svg) {
+        let text = read(&root.join(PLOT)).unwrap_or_default();
+        made.push((PLOT, text, drawn));
+    }
     let mut stale = Vec::new();
-    for (page, made) in pages {
-        let path = root.join(page);
-        let text = fs::read_to_string(&path).with_context(|| page.to_owned())?;
-        // Whatever git made of the line ends.
-        let text = text.replace('\r', "");
-        let wanted = sections::replaced(&text, &made).with_context(|| page.to_owned())?;
+    for (page, text, wanted) in made {
         if text == wanted {
             println!("{page} is of these figures");
         } else if arguments.check {
             stale.push(page);
         } else {
-            fs::write(&path, wanted).with_context(|| page.to_owned())?;
+            fs::write(root.join(page), wanted).context(page)?;
             println!("{page}: written");
         }
     }
