@@ -58,14 +58,6 @@ impl Checks {
             _ => None,
         }
     }
-
-    /// What `SOFTWARE_GPU_CHECKS` says; all where it says nothing or what is not known.
-    pub fn from_environment() -> Checks {
-        std::env::var("SOFTWARE_GPU_CHECKS")
-            .ok()
-            .and_then(|name| Checks::by_name(&name))
-            .unwrap_or(Checks::ALL)
-    }
 }
 
 impl Default for Checks {

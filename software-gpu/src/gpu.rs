@@ -53,17 +53,54 @@ impl Default for Settings {
 
 impl Settings {
     /// The defaults, changed by `SOFTWARE_GPU_CHECKS` (`off`, `memory` or `all`), `SOFTWARE_GPU_SEED` (a number)
-    /// and `SOFTWARE_GPU_EXACT` (`1`: approximations are exact). Another value is as if it were not there.
+    /// and `SOFTWARE_GPU_EXACT` (`1`: approximations are exact). With another value of one of them, the defaults.
     pub fn from_environment() -> Settings {
-        let seed = std::env::var("SOFTWARE_GPU_SEED")
-            .ok()
-            .and_then(|seed| seed.trim().parse().ok());
-        Settings {
-            checks: Checks::from_environment(),
-            seed,
-            exact: std::env::var("SOFTWARE_GPU_EXACT").is_ok_and(|exact| exact.trim() == "1"),
-            ..Settings::default()
+        Settings::of_environment().unwrap_or_default()
+    }
+
+    /// As above, or what a variable may not be.
+    pub(crate) fn of_environment() -> Result<Settings, String> {
+        let read = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Settings::of(
+            read("SOFTWARE_GPU_CHECKS").as_deref(),
+            read("SOFTWARE_GPU_SEED").as_deref(),
+            read("SOFTWARE_GPU_EXACT").as_deref(),
+        )
+    }
+
+    /// By the variables' values; an empty one is as if it were not there.
+    fn of(
+        checks: Option<&str>,
+        seed: Option<&str>,
+        exact: Option<&str>,
+    ) -> Result<Settings, String> {
+        let set = |value: Option<&'_ str>| match value.map(str::trim) {
+            None | Some("") => None,
+            Some(value) => Some(value.to_owned()),
+        };
+        let mut settings = Settings::default();
+        if let Some(name) = set(checks) {
+            settings.checks = Checks::by_name(&name).ok_or_else(|| {
+                format!("SOFTWARE_GPU_CHECKS is `{name}`; allowed are all, memory and off")
+            })?;
         }
+        if let Some(text) = set(seed) {
+            let seed = text.parse();
+            let most = u64::MAX;
+            settings.seed = Some(seed.map_err(|_| {
+                format!("SOFTWARE_GPU_SEED is `{text}`; allowed is a number, 0 to {most}")
+            })?);
+        }
+        settings.exact = match set(exact).as_deref() {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(text) => {
+                return Err(format!(
+                    "SOFTWARE_GPU_EXACT is `{text}`; allowed are 0 and 1"
+                ));
+            }
+        };
+        Ok(settings)
     }
 }
 
@@ -231,5 +268,36 @@ impl Gpu {
         params: &[u8],
     ) -> Result<Counters, Fault> {
         crate::exec::launch(self, kernel, config, Some(cluster), params).map_err(|fault| *fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_are_empty_or_not_there_change_nothing() {
+        let defaults = Ok(Settings::default());
+        assert_eq!(Settings::of(None, None, None), defaults);
+        assert_eq!(Settings::of(Some(""), Some(" "), Some("0")), defaults);
+        let settings = Settings::of(Some("memory"), Some(" 7 "), Some("1")).unwrap();
+        assert_eq!(settings.checks, Checks::MEMORY);
+        assert_eq!((settings.seed, settings.exact), (Some(7), true));
+    }
+
+    #[test]
+    fn a_value_that_is_not_known_is_named() {
+        for (checks, seed, exact, named) in [
+            (Some("none"), None, None, "SOFTWARE_GPU_CHECKS is `none`"),
+            (None, Some("-1"), None, "SOFTWARE_GPU_SEED is `-1`"),
+            (None, Some("abc"), None, "SOFTWARE_GPU_SEED is `abc`"),
+            (None, None, Some("yes"), "SOFTWARE_GPU_EXACT is `yes`"),
+        ] {
+            let said = Settings::of(checks, seed, exact).unwrap_err();
+            assert!(
+                said.starts_with(named) && said.contains("allowed"),
+                "{said}"
+            );
+        }
     }
 }

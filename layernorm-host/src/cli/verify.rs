@@ -25,7 +25,7 @@ pub struct Verify {
     #[arg(long, conflicts_with_all = ["dim", "eps", "dtype", "bsz", "random_state", "seqlen"])]
     suite: bool,
     /// Columns, the hidden size.
-    #[arg(long, default_value_t = Test::default().dim)]
+    #[arg(long, default_value_t = Test::default().dim, value_parser = columns)]
     dim: usize,
     /// Added to the variance.
     #[arg(long, default_value_t = Test::default().eps, allow_negative_numbers = true)]
@@ -63,6 +63,11 @@ fn dtype(text: &str) -> std::result::Result<DType, String> {
         let names: Vec<_> = DType::ALL.iter().map(|dtype| dtype.name()).collect();
         format!("allowed: {}", names.join(", "))
     })
+}
+
+fn columns(text: &str) -> std::result::Result<usize, String> {
+    let columns = text.parse().ok().filter(|columns| *columns > 0);
+    columns.ok_or_else(|| "allowed: a number of columns, at least 1".to_owned())
 }
 
 impl Verify {

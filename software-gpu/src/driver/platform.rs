@@ -91,11 +91,13 @@ fn build() -> Outcome<Vec<Device>> {
     let count = std::env::var("SOFTWARE_GPU_DEVICES").ok();
     let chosen = lock(&CHOSEN).clone();
     let model = chosen.or_else(|| std::env::var("SOFTWARE_GPU_MODEL").ok());
-    let models = models(count.as_deref(), model.as_deref()).map_err(|text| {
+    let refused = |text: String| {
         report::say(&text);
         report::remember(text);
         Code::INVALID_VALUE
-    })?;
+    };
+    let models = models(count.as_deref(), model.as_deref()).map_err(refused)?;
+    let settings = Settings::of_environment().map_err(refused)?;
     let devices = models.into_iter().zip(0..);
     Ok(devices
         .map(|(model, ordinal)| Device {
@@ -104,7 +106,7 @@ fn build() -> Outcome<Vec<Device>> {
                 model,
                 Settings {
                     ordinal: ordinal as u32,
-                    ..Settings::from_environment()
+                    ..settings
                 },
             ),
             primary: Context::primary(ordinal),

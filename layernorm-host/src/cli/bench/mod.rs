@@ -75,7 +75,7 @@ pub struct Bench {
     #[arg(long, default_value = "auto")]
     device: DeviceName,
     /// Seconds to measure each figure for, after the warm-up.
-    #[arg(long, default_value = "0.25", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, default_value = "0.25", value_parser = seconds, value_name = "SECONDS", allow_negative_numbers = true)]
     time: Duration,
     /// Write everything as JSON; - is stdout, and the table goes to stderr then.
     #[arg(long, value_name = "OUT")]
