@@ -60,7 +60,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         return Ok(());
     }
-    let faults: Vec<String> = pages.iter().flat_map(|page| faults(page, &root)).collect();
+    let mut faults: Vec<String> = pages.iter().flat_map(|page| faults(page, &root)).collect();
+    faults.extend(unlisted(&pages));
     if !faults.is_empty() {
         bail!("{}", faults.join("\n       "));
     }
@@ -180,6 +181,27 @@ fn faults(page: &Page, root: &Path) -> Vec<String> {
     faults
 }
 
+/// Pages of docs that its list of pages does not link to.
+fn unlisted(pages: &[Page]) -> Vec<String> {
+    let list = Path::new("docs/README.md");
+    let listed: BTreeSet<&str> = pages
+        .iter()
+        .filter(|page| page.path == list)
+        .flat_map(|page| page.lines().flat_map(|(_, line, _)| links(line)))
+        .collect();
+    let of_docs = pages
+        .iter()
+        .map(|page| page.path.as_path())
+        .filter(|path| path.parent() == list.parent() && *path != list);
+    of_docs
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_none_or(|name| !listed.contains(name))
+        })
+        .map(|path| format!("{}: {} is not linked to", list.display(), path.display()))
+        .collect()
+}
+
 /// The targets of a line's links.
 fn links(line: &str) -> impl Iterator<Item = &str> {
     // What is code is no link.
@@ -296,10 +318,31 @@ mod tests {
     }
 
     #[test]
+    fn every_page_is_listed() {
+        let listed = |list: &str| {
+            let page = |path: &str, text: &str| Page {
+                path: path.into(),
+                text: text.to_owned(),
+            };
+            unlisted(&[
+                page("README.md", ""),
+                page("docs/README.md", list),
+                page("docs/a.md", ""),
+                page("docs/b.md", "[b](b.md)"),
+            ])
+        };
+        assert!(listed("| [a](a.md) | [b](b.md) |").is_empty());
+        let found = listed("| [a](a.md) | b.md |");
+        assert_eq!(found, ["docs/README.md: docs/b.md is not linked to"]);
+    }
+
+    #[test]
     fn this_repositorys_pages_hold() {
         let root = images::root();
-        for page in pages(&root).unwrap() {
-            assert_eq!(faults(&page, &root), Vec::<String>::new());
+        let pages = pages(&root).unwrap();
+        for page in &pages {
+            assert_eq!(faults(page, &root), Vec::<String>::new());
         }
+        assert_eq!(unlisted(&pages), Vec::<String>::new());
     }
 }
