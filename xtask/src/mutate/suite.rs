@@ -19,8 +19,9 @@ pub const PTX: &str = "MUTATED_PTX";
 /// The suite takes a minute; what takes this long does not end.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// Tests that have failed when there is no need to wait for the others.
+/// Tests that have failed when there is no need to wait for the others, and how long these are waited for after one.
 const ENOUGH: usize = 3;
+const GRACE: Duration = Duration::from_secs(20);
 
 /// What is said of PTX that a device does not take: by the library, and by `direct` of the tests.
 const NOT_LOADED: [&str; 3] = [
@@ -29,16 +30,33 @@ const NOT_LOADED: [&str; 3] = [
     "the image loads",
 ];
 
+/// The suite's programs, in the order in which they run: on the CPU, on the software GPU, with rows that are more than
+/// 2^32 elements apart, and on a device of two multiprocessors, whose clusters come to every slot of their exchanges
+/// again.
+const PROGRAMS: [&str; 4] = ["cpu", "software", "far_rows", "bytes"];
+
 /// The suite's programs.
 pub struct Suite {
-    cpu: PathBuf,
-    software: PathBuf,
-    /// Rows that are more than 2^32 elements apart, which the suite has none of.
-    far_rows: PathBuf,
-    /// A device of two multiprocessors, whose clusters come to every slot of their exchanges again.
-    bytes: PathBuf,
+    programs: [PathBuf; PROGRAMS.len()],
     /// Where they run: the fixtures are found from there.
     folder: PathBuf,
+}
+
+/// What a fault is compared with: the suite and PTX without one.
+pub struct Control {
+    pub suite: Suite,
+    /// With the kernels of clusters, and the others.
+    pub clusters: PathBuf,
+    pub others: PathBuf,
+}
+
+impl Control {
+    pub fn ptx(&self, kind: Kind) -> &Path {
+        match kind {
+            Kind::Clusters => &self.clusters,
+            Kind::Device | Kind::Host => &self.others,
+        }
+    }
 }
 
 /// What the suite says of a fault.
@@ -57,11 +75,10 @@ pub enum Outcome {
 impl Suite {
     /// Builds the suite of a tree.
     pub fn build(tree: &Tree, target: &Path) -> Result<Self> {
-        let arguments = "test --quiet --no-run --locked --package layernorm-tests \
-                         --test cpu --test software --test far_rows --test bytes";
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args(arguments.split(' '))
+            .args("test --quiet --no-run --locked --package layernorm-tests".split(' '))
+            .args(PROGRAMS.iter().flat_map(|name| ["--test", name]))
             .args(["--message-format", "json", "--target-dir"])
             .arg(target)
             .current_dir(tree.root())
@@ -83,11 +100,9 @@ impl Suite {
             });
             executable.with_context(|| format!("cargo built no test called {name}"))
         };
+        let [cpu, software, far_rows, bytes] = PROGRAMS.map(find);
         Ok(Suite {
-            cpu: find("cpu")?,
-            software: find("software")?,
-            far_rows: find("far_rows")?,
-            bytes: find("bytes")?,
+            programs: [cpu?, software?, far_rows?, bytes?],
             folder: tree.root().join("tests"),
         })
     }
@@ -96,73 +111,77 @@ impl Suite {
     pub fn kept(self, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        let keep = |program: &Path, name: &str| {
+        for (program, name) in self.programs.iter().zip(PROGRAMS) {
             let to = folder.join(name);
             fs::copy(program, &to).with_context(|| format!("cannot write {}", to.display()))?;
-            anyhow::Ok(to)
-        };
+        }
         Ok(Suite {
-            cpu: keep(&self.cpu, "cpu")?,
-            software: keep(&self.software, "software")?,
-            far_rows: keep(&self.far_rows, "far_rows")?,
-            bytes: keep(&self.bytes, "bytes")?,
+            programs: PROGRAMS.map(|name| folder.join(name)),
             folder: self.folder,
         })
     }
 
-    /// Runs it on the software GPU, and for a host fault on the CPU first.
-    pub fn run(&self, kind: Kind, ptx: &Path) -> Result<Outcome> {
-        let mut outcome = Outcome::Passed;
-        if kind == Kind::Host {
-            outcome = self.run_one(&self.cpu, "cpu", kind, ptx)?;
-        }
-        for (program, on) in [
-            (&self.software, ""),
-            (&self.far_rows, "far_rows"),
-            (&self.bytes, "bytes"),
-        ] {
-            if outcome == Outcome::Passed {
-                outcome = self.run_one(program, on, kind, ptx)?;
+    /// Runs it until some test fails: on the software GPU, and for a host fault on the CPU first.
+    pub fn run(&self, kind: Kind, ptx: &Path, control: &Control) -> Result<Outcome> {
+        let first = match kind {
+            Kind::Host => 0,
+            Kind::Device | Kind::Clusters => 1,
+        };
+        for which in first..PROGRAMS.len() {
+            let outcome = self.run_one(which, kind, ptx)?;
+            match &outcome {
+                Outcome::Passed => {}
+                Outcome::Failed(failed) => {
+                    let not_caught = self.not_caught(which, &failed[0], kind, ptx, control)?;
+                    return Ok(not_caught.map_or(outcome, Outcome::Untried));
+                }
+                Outcome::Broke(_) | Outcome::Untried(_) => return Ok(outcome),
             }
         }
-        Ok(outcome)
+        Ok(Outcome::Passed)
     }
 
-    /// `on` goes before the names of tests where they are not the suite's on the software GPU.
-    fn run_one(&self, program: &Path, on: &str, kind: Kind, ptx: &Path) -> Result<Outcome> {
-        let log = ptx.with_extension(format!("{on}log"));
+    /// One of the programs.
+    fn run_one(&self, which: usize, kind: Kind, ptx: &Path) -> Result<Outcome> {
+        let log = ptx.with_extension(format!("{}.log", PROGRAMS[which]));
         let stdout =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut child = self
-            .command(program, kind, ptx)
+            .command(which, kind, ptx)
             .stdout(stdout)
             .spawn()
-            .with_context(|| format!("cannot run {}", program.display()))?;
+            .with_context(|| format!("cannot run {}", PROGRAMS[which]))?;
         let start = Instant::now();
+        let mut first_failure = None;
         loop {
             let status = child.try_wait()?;
             let text = fs::read_to_string(&log)
                 .with_context(|| format!("cannot read {}", log.display()))?;
             if let Some(status) = status {
-                let outcome = Outcome::of(&text, on, status.success(), &status.to_string());
-                return self.tried(outcome, program, kind, ptx);
+                return Ok(Outcome::of(&text, status.success(), &status.to_string()));
             }
-            let so_far = Outcome::of(&text, on, true, "");
-            let enough = matches!(&so_far, Outcome::Failed(failed) if failed.len() >= ENOUGH);
+            let so_far = Outcome::of(&text, true, "");
+            let enough = match &so_far {
+                Outcome::Failed(failed) => {
+                    let since = first_failure.get_or_insert_with(Instant::now).elapsed();
+                    failed.len() >= ENOUGH || since > GRACE
+                }
+                _ => false,
+            };
             if enough || start.elapsed() > PATIENCE {
                 child.kill()?;
                 child.wait()?;
-                return match so_far {
-                    Outcome::Passed => Ok(Outcome::Broke("the suite does not end".to_owned())),
-                    failed => self.tried(failed, program, kind, ptx),
-                };
+                return Ok(match so_far {
+                    Outcome::Passed => Outcome::Broke("the suite does not end".to_owned()),
+                    failed => failed,
+                });
             }
             sleep(Duration::from_millis(200));
         }
     }
 
-    fn command(&self, program: &Path, kind: Kind, ptx: &Path) -> Command {
-        let mut command = Command::new(program);
+    fn command(&self, which: usize, kind: Kind, ptx: &Path) -> Command {
+        let mut command = Command::new(&self.programs[which]);
         command
             .current_dir(&self.folder)
             // The fixtures are looked for there, and cargo has set it for this program.
@@ -176,42 +195,45 @@ impl Suite {
         command
     }
 
-    /// Tests also fail if PTX cannot be loaded, whatever they test: what the first of them says tells the two apart.
-    fn tried(&self, outcome: Outcome, program: &Path, kind: Kind, ptx: &Path) -> Result<Outcome> {
-        let Outcome::Failed(failed) = &outcome else {
-            return Ok(outcome);
+    /// Why a test that failed says nothing of the fault: it fails without one too, or the PTX was not even loaded.
+    fn not_caught(
+        &self,
+        which: usize,
+        test: &str,
+        kind: Kind,
+        ptx: &Path,
+        control: &Control,
+    ) -> Result<Option<String>> {
+        let alone = |suite: &Suite, ptx: &Path| {
+            let mut command = suite.command(which, kind, ptx);
+            let output = command.args(["--exact", test]).output();
+            output.with_context(|| format!("cannot run {}", PROGRAMS[which]))
         };
-        let Some(name) = failed.first().and_then(|name| name.split(' ').next_back()) else {
-            return Ok(outcome);
-        };
-        let output = self
-            .command(program, kind, ptx)
-            .args(["--exact", name])
-            .output()
-            .with_context(|| format!("cannot run {}", program.display()))?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        fs::write(ptx.with_extension("first.log"), said.as_bytes())
+        let without = alone(&control.suite, control.ptx(kind))?;
+        if !without.status.success() || !has_run(&without.stdout) {
+            return Ok(Some(format!("{test} does not pass without the fault")));
+        }
+        let with = alone(self, ptx)?;
+        fs::write(ptx.with_extension("first.log"), &with.stdout)
             .with_context(|| format!("cannot write beside {}", ptx.display()))?;
-        let not_loaded = said
-            .lines()
-            .find(|line| NOT_LOADED.iter().any(|text| line.contains(text)));
-        Ok(match not_loaded {
-            Some(line) => Outcome::Untried(line.to_owned()),
-            None => outcome,
-        })
+        let said = String::from_utf8_lossy(&with.stdout);
+        let mut lines = said.lines();
+        let not_loaded = lines.find(|line| NOT_LOADED.iter().any(|text| line.contains(text)));
+        Ok(not_loaded.map(str::to_owned))
     }
 }
 
+/// Whether a run of one test by its name was one of one test.
+fn has_run(stdout: &[u8]) -> bool {
+    String::from_utf8_lossy(stdout).contains("1 passed")
+}
+
 impl Outcome {
-    fn of(text: &str, on: &str, success: bool, status: &str) -> Self {
+    fn of(text: &str, success: bool, status: &str) -> Self {
         let failed = text.lines().filter_map(|line| {
             let line = line.strip_prefix("test ")?;
             let name = line.strip_suffix("FAILED")?.trim_end_matches([' ', '.']);
-            Some(if on.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{on} {name}")
-            })
+            Some(name.to_owned())
         });
         let failed: Vec<String> = failed.collect();
         match (failed.is_empty(), success) {
@@ -244,13 +266,20 @@ mod tests {
     #[test]
     fn failures_are_read_off_the_output() {
         let text = "running 3 tests\ntest a::b ... ok\ntest a::c ... FAILED\ntest d   ... FAILED\n\nfailures:\n";
-        let failed = Outcome::Failed(vec!["cpu a::c".to_owned(), "cpu d".to_owned()]);
-        assert_eq!(Outcome::of(text, "cpu", false, "exit status: 101"), failed);
-        assert_eq!(
-            Outcome::of("test a ... ok\n", "", true, ""),
-            Outcome::Passed
-        );
-        let broke = Outcome::of("test a ... ok\n", "", false, "signal: 6");
+        let failed = Outcome::Failed(vec!["a::c".to_owned(), "d".to_owned()]);
+        assert_eq!(Outcome::of(text, false, "exit status: 101"), failed);
+        assert_eq!(Outcome::of("test a ... ok\n", true, ""), Outcome::Passed);
+        let broke = Outcome::of("test a ... ok\n", false, "signal: 6");
         assert_eq!(broke, Outcome::Broke("signal: 6".to_owned()));
+    }
+
+    #[test]
+    fn a_run_of_no_test_is_no_control() {
+        assert!(has_run(
+            b"test result: ok. 1 passed; 0 failed; 70 filtered out"
+        ));
+        assert!(!has_run(
+            b"test result: ok. 0 passed; 0 failed; 71 filtered out"
+        ));
     }
 }
