@@ -54,7 +54,7 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
         eps: problem.eps(),
         past_the_cache: past_the_cache(&problem, if pass.sum.is_some() { 4 } else { 2 }),
     };
-    let rows = (CHUNK_ELEMENTS / n_cols).max(1);
+    let rows = (CHUNK_ELEMENTS / n_cols).clamp(1, n_rows);
     let elements = rows * strides.y.max(1);
     let mut sums = match &mut pass.sum {
         Some(sum) => Some(sum.host_slice_mut::<T>()?.chunks_mut(elements)),
@@ -204,12 +204,17 @@ fn statistics<S: Simd, T: Lane>(simd: S, x: &[T], eps: f32) -> Numbers {
         square += sum_of(simd, &squares);
     }
     // The deviations' own sum is what the mean's rounding left over.
-    let (shift, square) = ((first / n) as f32, (square / n) as f32);
-    let var = (square - shift * shift).max(0.0);
-    // `max` drops a NaN, which must stay one.
-    let var = if square.is_nan() { square } else { var };
+    let (shift, square) = (first / n, square / n);
+    // In f64, where a shift's square is not infinite: less it, an infinite sum of squares stays infinite.
+    let var = square - shift * shift;
+    // Rounding can take a constant row's variance just below zero; NaN must stay NaN.
+    let var = if var < 0.0 { 0.0 } else { var as f32 };
     let rstd = 1.0 / (var + eps).sqrt();
-    Numbers { mean, shift, rstd }
+    Numbers {
+        mean,
+        shift: shift as f32,
+        rstd,
+    }
 }
 
 /// Where vector `i` of pair `k` is added to, of four sums that grow side by side.

@@ -386,8 +386,8 @@ pub const FAULTS: &[Fault] = &[
         "a NaN in a row becomes a variance of 0 on the CPU",
         Host,
         "layernorm-host/src/cpu/forward.rs",
-        "let var = if square.is_nan() { square } else { var };",
-        "let var = var + 0.0;",
+        "let var = if var < 0.0 { 0.0 } else { var as f32 };",
+        "let var = var.max(0.0) as f32;",
     ),
     fault(
         "cpu-dx-without-its-projection",
