@@ -6,6 +6,14 @@ use half::{bf16, f16};
 
 /// The type of a tensor's elements. What is between x and y is f32 inside, or f64 for f64:
 /// [`accumulator`](DType::accumulator).
+///
+/// ```
+/// use layernorm_host::DType;
+///
+/// assert_eq!((DType::BF16.size(), DType::BF16.name()), (2, "bf16"));
+/// assert_eq!(DType::BF16.accumulator(), DType::F32);
+/// assert_eq!(DType::BF16.parameter_dtypes(), [DType::BF16, DType::F32]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE single precision, 4 bytes.
@@ -67,6 +75,16 @@ impl fmt::Display for DType {
 
 /// A Rust type whose slices a [`Tensor`](crate::Tensor) can be copied from and to: `f32`, `f64`,
 /// [`half::f16`], [`half::bf16`].
+///
+/// ```
+/// use layernorm_host::{Device, Element, Result, Tensor};
+///
+/// fn row<T: Element>(values: &[T]) -> Result<Tensor> {
+///     Tensor::from_slice(values, &[1, values.len()], &Device::cpu())
+/// }
+/// assert_eq!(row(&[half::bf16::ONE; 3])?.dtype(), half::bf16::DTYPE);
+/// # Ok::<(), layernorm_host::Error>(())
+/// ```
 pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync + fmt::Debug {
     /// The type's dtype.
     const DTYPE: DType;

@@ -45,6 +45,15 @@ pub enum Entry {
 }
 
 /// Which way the kernel goes.
+///
+/// ```
+/// use layernorm_host::{DType, Pass};
+///
+/// // The longest row that a kernel holds in registers, in columns.
+/// let tile = Pass::Forward.tiles(DType::F16).last().unwrap();
+/// let columns = tile.max_vectors() * 16 / DType::F16.size() as u32;
+/// assert!(columns >= 4096);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
     /// y, mean and rstd from x.

@@ -1,8 +1,11 @@
 //! The one error type: each variant says what was wrong, what was given and what is allowed.
 
-use std::fmt;
+mod shown;
+
 use std::path::PathBuf;
 
+pub use self::shown::CudaCode;
+use self::shown::{Listed, Log};
 use crate::DType;
 
 /// A result whose error is [`Error`].
@@ -12,6 +15,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 ///
 /// Nothing is written to any output when a call returns an error, unless the error is
 /// [`Error::Cuda`], which a device may report late.
+///
+/// ```
+/// use layernorm_host::{DType, Device, Error, FastLayerNorm, Tensor};
+///
+/// let device = Device::cpu();
+/// let x = Tensor::zeros(DType::F32, &[2, 1023], &device).unwrap();
+/// let weight = Tensor::zeros(DType::F32, &[1024], &device).unwrap();
+/// let error = FastLayerNorm::forward(&x, Some(&weight), None, 1e-5).unwrap_err();
+/// assert!(matches!(error, Error::ParameterLength { got: 1024, n_cols: 1023, .. }));
+/// assert_eq!(
+///     error.to_string(),
+///     "weight has 1024 elements, x has 1023 columns; they must be equal"
+/// );
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -361,42 +378,4 @@ pub enum Error {
         /// What is allowed.
         allowed: &'static str,
     },
-}
-
-/// A CUDA driver's result code, with its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CudaCode {
-    /// The number, as in `cuda.h`.
-    pub code: u32,
-    /// The name, such as `CUDA_ERROR_ILLEGAL_ADDRESS`.
-    pub name: String,
-}
-
-impl fmt::Display for CudaCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.code)
-    }
-}
-
-struct Listed<'a>(&'a [DType]);
-
-impl fmt::Display for Listed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, dtype) in self.0.iter().enumerate() {
-            write!(f, "{}{dtype}", if i == 0 { "" } else { ", " })?;
-        }
-        Ok(())
-    }
-}
-
-/// A log on lines of its own, or nothing.
-struct Log<'a>(&'a str);
-
-impl fmt::Display for Log<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.trim() {
-            "" => Ok(()),
-            log => write!(f, "\n{log}"),
-        }
-    }
 }

@@ -217,7 +217,18 @@ impl WholeFile {
             doing: "write",
             source,
         };
-        let replaced = fs::metadata(path).ok();
+        let replaced = match fs::metadata(path) {
+            Ok(replaced) => Some(replaced),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            // A name that no file can have.
+            Err(error) => return Err(failed(error)),
+        };
+        let end = path.as_os_str().as_encoded_bytes().last();
+        let is_folder = end.is_some_and(|end| std::path::is_separator(char::from(*end)));
+        if replaced.is_none() && (is_folder || path.file_name().is_none()) {
+            let reason = "the path does not end in a file's name";
+            return Err(failed(std::io::Error::other(reason)));
+        }
         if let Some(replaced) = &replaced {
             if replaced.is_dir() {
                 return Err(failed(std::io::ErrorKind::IsADirectory.into()));
@@ -270,6 +281,19 @@ impl WholeFile {
 }
 
 /// Tensors and metadata that are to become a safetensors file.
+///
+/// ```
+/// use layernorm_host::file::{Safetensors, SafetensorsFile};
+/// use layernorm_host::{DType, Device, Tensor};
+///
+/// let mut file = Safetensors::new();
+/// file.add("x", &Tensor::ones(DType::F16, &[2, 3], &Device::cpu())?)?;
+/// file.metadata("eps", "1e-12");
+/// let bytes = file.into_bytes("stdout".as_ref())?;
+/// let read = SafetensorsFile::from_bytes(bytes, "stdin".as_ref())?;
+/// assert_eq!((read.names(), read.eps()?), (vec!["x".to_owned()], Some(1e-12)));
+/// # Ok::<(), layernorm_host::Error>(())
+/// ```
 #[derive(Default)]
 pub struct Safetensors {
     tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,

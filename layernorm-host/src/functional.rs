@@ -1,7 +1,7 @@
 //! LayerNorm as functions: forward gives y and what backward needs, backward gives the gradients.
 
 use crate::pass::{BackwardInputs, BackwardOutputs, ForwardInputs};
-use crate::{Error, Result, Saved, Tensor};
+use crate::{Error, Gradients, GradientsInto, Needs, Result, Saved, Tensor};
 
 /// LayerNorm forward and backward, without a layer that holds the parameters. The model is Unsloth's
 /// `Fast_Layernorm`.
@@ -31,41 +31,6 @@ use crate::{Error, Result, Saved, Tensor};
 #[derive(Clone, Copy, Debug)]
 pub struct FastLayerNorm;
 
-/// Which gradients a backward pass computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Needs {
-    /// dx, of x's shape and dtype.
-    pub dx: bool,
-    /// dweight, of weight's shape and dtype.
-    pub dweight: bool,
-    /// dbias, of bias's shape and dtype.
-    pub dbias: bool,
-}
-
-/// The gradients that were asked for.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    /// Of x.
-    pub dx: Option<Tensor>,
-    /// Of weight.
-    pub dweight: Option<Tensor>,
-    /// Of bias.
-    pub dbias: Option<Tensor>,
-}
-
-/// A caller's tensors for the gradients.
-#[derive(Debug, Default)]
-pub struct GradientsInto<'a> {
-    /// Of x's shape and dtype.
-    pub dx: Option<&'a mut Tensor>,
-    /// Of weight's shape and dtype.
-    pub dweight: Option<&'a mut Tensor>,
-    /// Of bias's shape and dtype.
-    pub dbias: Option<&'a mut Tensor>,
-    /// dweight and dbias are added to what the tensors hold, instead of replacing it.
-    pub accumulate: bool,
-}
-
 impl FastLayerNorm {
     /// Normalises x, of any rank, over its last dimensions: those of weight, or of bias, or the last
     /// one where both are absent. Gives y, of x's shape and dtype, and what backward needs.
@@ -80,6 +45,17 @@ impl FastLayerNorm {
     /// [`Error::DTypeMismatch`], [`Error::OtherDevice`], [`Error::Layout`], [`Error::Overflow`] for
     /// operands that do not fit; [`Error::OutOfMemory`], [`Error::Jit`], [`Error::Cuda`] from the
     /// device.
+    ///
+    /// ```
+    /// use layernorm_host::{Device, FastLayerNorm, Tensor};
+    ///
+    /// let x = Tensor::from_slice(&[1.0f32, 3.0, 2.0, 6.0], &[2, 2], &Device::cpu())?;
+    /// let (y, saved) = FastLayerNorm::forward(&x, None, None, 0.0)?;
+    /// assert_eq!(y.to_vec::<f32>()?, [-1.0, 1.0, -1.0, 1.0]);
+    /// assert_eq!(saved.mean().to_vec::<f32>()?, [2.0, 4.0]);
+    /// assert_eq!(saved.rstd().to_vec::<f32>()?, [1.0, 0.5]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn forward(
         x: &Tensor,
         weight: Option<&Tensor>,
@@ -95,6 +71,18 @@ impl FastLayerNorm {
     /// # Errors
     ///
     /// As [`forward`](Self::forward); [`Error::SharedOutput`] where another tensor can reach y's memory.
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, FastLayerNorm, Tensor};
+    ///
+    /// let device = Device::cpu();
+    /// let x = Tensor::from_slice(&[1.0f32, 3.0, 2.0, 6.0], &[2, 2], &device)?;
+    /// // Rows of two columns that lie three elements apart.
+    /// let mut y = Tensor::empty_strided(DType::F32, &[2, 2], 3, &device)?;
+    /// FastLayerNorm::forward_into(&x, None, None, 0.0, &mut y)?;
+    /// assert_eq!(y.to_vec::<f32>()?, [-1.0, 1.0, -1.0, 1.0]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn forward_into(
         x: &Tensor,
         weight: Option<&Tensor>,
@@ -120,6 +108,18 @@ impl FastLayerNorm {
     /// # Errors
     ///
     /// As [`forward`](Self::forward).
+    ///
+    /// ```
+    /// use layernorm_host::{Device, FastLayerNorm, Tensor};
+    ///
+    /// let device = Device::cpu();
+    /// let x = Tensor::from_slice(&[1.0f32, 2.0], &[1, 2], &device)?;
+    /// let residual = Tensor::from_slice(&[0.0f32, 1.0], &[1, 2], &device)?;
+    /// let (y, sum, _saved) = FastLayerNorm::forward_add(&x, &residual, None, None, 0.0)?;
+    /// assert_eq!(sum.to_vec::<f32>()?, [1.0, 3.0]);
+    /// assert_eq!(y.to_vec::<f32>()?, [-1.0, 1.0]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn forward_add(
         x: &Tensor,
         residual: &Tensor,
@@ -156,6 +156,22 @@ impl FastLayerNorm {
     ///
     /// [`Error::Shape`], [`Error::DTypeMismatch`], [`Error::OtherDevice`] for a dy that does not fit;
     /// [`Error::OutOfMemory`], [`Error::Jit`], [`Error::Cuda`] from the device.
+    ///
+    /// ```
+    /// use layernorm_host::{Device, FastLayerNorm, Tensor};
+    ///
+    /// let device = Device::cpu();
+    /// let x = Tensor::from_slice(&[1.0f32, 3.0, 2.0, 6.0], &[2, 2], &device)?;
+    /// let weight = Tensor::from_slice(&[1.0f32, 1.0], &[2], &device)?;
+    /// let (_, saved) = FastLayerNorm::forward(&x, Some(&weight), None, 0.0)?;
+    /// let dy = Tensor::from_slice(&[1.0f32, 0.0, 0.0, 2.0], &[2, 2], &device)?;
+    /// let (dx, dweight, dbias) = FastLayerNorm::backward(saved, &dy)?;
+    /// // A row of two columns is always -1 and 1: no x changes it.
+    /// assert_eq!(dx.to_vec::<f32>()?, [0.0; 4]);
+    /// assert_eq!(dweight.unwrap().to_vec::<f32>()?, [-1.0, 2.0]);
+    /// assert!(dbias.is_none());
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn backward(saved: Saved, dy: &Tensor) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
         let x = &saved.x;
         saved.check_dy(dy)?;
@@ -225,6 +241,18 @@ impl FastLayerNorm {
     ///
     /// As [`backward`](Self::backward); [`Error::SharedOutput`] where another tensor can reach dy's
     /// memory.
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, FastLayerNorm, Tensor};
+    ///
+    /// let device = Device::cpu();
+    /// let x = Tensor::from_slice(&[1.0f32, 3.0], &[1, 2], &device)?;
+    /// let (_, saved) = FastLayerNorm::forward(&x, None, None, 0.0)?;
+    /// let dy = Tensor::ones(DType::F32, &[1, 2], &device)?;
+    /// let (dx, _, _) = FastLayerNorm::backward_in_place(saved, dy)?;
+    /// assert_eq!(dx.to_vec::<f32>()?, [0.0; 2]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn backward_in_place(
         saved: Saved,
         mut dy: Tensor,
@@ -254,6 +282,20 @@ impl FastLayerNorm {
     /// # Errors
     ///
     /// As [`backward`](Self::backward), for dsum too.
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, FastLayerNorm, Tensor};
+    ///
+    /// let device = Device::cpu();
+    /// let x = Tensor::from_slice(&[1.0f32, 2.0], &[1, 2], &device)?;
+    /// let residual = Tensor::from_slice(&[0.0f32, 1.0], &[1, 2], &device)?;
+    /// let (_y, _sum, saved) = FastLayerNorm::forward_add(&x, &residual, None, None, 0.0)?;
+    /// let dy = Tensor::ones(DType::F32, &[1, 2], &device)?;
+    /// let dsum = Tensor::from_slice(&[0.5f32, 0.25], &[1, 2], &device)?;
+    /// let (dx, _, _) = FastLayerNorm::backward_add(saved, &dy, &dsum)?;
+    /// assert_eq!(dx.to_vec::<f32>()?, [0.5, 0.25]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn backward_add(
         saved: Saved,
         dy: &Tensor,
@@ -282,17 +324,6 @@ impl FastLayerNorm {
         };
         inputs.into_pass(outputs)?.run()?;
         Ok((dx, dweight, dbias))
-    }
-}
-
-impl<'a> From<GradientsInto<'a>> for BackwardOutputs<'a> {
-    fn from(into: GradientsInto<'a>) -> Self {
-        BackwardOutputs {
-            dx: into.dx,
-            dweight: into.dweight,
-            dbias: into.dbias,
-            accumulate: into.accumulate,
-        }
     }
 }
 

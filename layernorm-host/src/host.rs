@@ -76,6 +76,17 @@ pub fn zeros<T: Zeroable>(len: usize) -> Result<Vec<T>> {
     })
 }
 
+/// The values in a vector, or an error where there is no memory for it.
+pub fn collected<T>(values: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>> {
+    let (mut all, len) = (Vec::new(), values.len());
+    all.try_reserve_exact(len)
+        .map_err(|_| Error::OutOfHostMemory {
+            asked: len.saturating_mul(size_of::<T>()),
+        })?;
+    all.extend(values);
+    Ok(all)
+}
+
 impl HostBuffer {
     /// `len` elements, all bytes zero.
     pub fn zeros(dtype: DType, len: usize) -> Result<Self> {

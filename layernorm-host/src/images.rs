@@ -11,6 +11,11 @@ pub struct Image {
 
 /// Every image, oldest target first. The last has only what the ones before have not: a device takes each kernel
 /// from the newest image that it can run and that has the kernel ([`Image::with_kernel`]).
+///
+/// ```
+/// let targets = layernorm_host::IMAGES.iter().map(|image| image.target);
+/// assert_eq!(targets.collect::<Vec<_>>(), [75, 80, 90]);
+/// ```
 pub const IMAGES: &[Image] = &[
     Image {
         target: 75,
@@ -36,8 +41,8 @@ impl Image {
     /// assert_eq!(Image::best((10, 0)).map(|image| image.target), Some(90));
     /// assert_eq!(Image::best((7, 0)).map(|image| image.target), None);
     /// ```
-    pub fn best((major, minor): (u32, u32)) -> Option<&'static Image> {
-        let device = major * 10 + minor;
+    pub fn best(compute_capability: (u32, u32)) -> Option<&'static Image> {
+        let device = target_of(compute_capability);
         IMAGES.iter().rev().find(|image| image.target <= device)
     }
 
@@ -50,8 +55,8 @@ impl Image {
     /// assert_eq!(target("layernorm_reduce_f32"), Some(80));
     /// assert_eq!(target("layernorm_forward_f32_f32_cluster_4x512x8"), Some(90));
     /// ```
-    pub fn with_kernel(entry: &str, (major, minor): (u32, u32)) -> Option<&'static Image> {
-        let device = major * 10 + minor;
+    pub fn with_kernel(entry: &str, compute_capability: (u32, u32)) -> Option<&'static Image> {
+        let device = target_of(compute_capability);
         let mut images = IMAGES.iter().rev();
         images.find(|image| image.target <= device && image.has(entry))
     }
@@ -80,6 +85,11 @@ impl Image {
         let end = text.find("\n}\n")? + "\n}\n".len();
         Some(format!("{declarations}{}", &text[..end]))
     }
+}
+
+/// The newest target that a device of this compute capability runs.
+fn target_of((major, minor): (u32, u32)) -> u32 {
+    major.saturating_mul(10).saturating_add(minor)
 }
 
 #[cfg(test)]

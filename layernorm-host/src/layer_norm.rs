@@ -58,6 +58,15 @@ impl LayerNorm {
     /// [`Error::RankZero`], [`Error::NoColumns`], [`Error::Overflow`] for the shape;
     /// [`Error::Shape`], [`Error::DTypeMismatch`], [`Error::OtherDevice`], [`Error::Layout`] for the
     /// parameters; [`Error::Eps`].
+    ///
+    /// ```
+    /// use layernorm_host::{Device, LayerNorm, Tensor};
+    ///
+    /// let weight = Tensor::from_slice(&[0.5f32, 2.0], &[2], &Device::cpu())?;
+    /// let layer = LayerNorm::from_parameters(&[2], Some(weight), None, 1e-12)?;
+    /// assert!(layer.weight().is_some() && layer.bias().is_none());
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn from_parameters(
         normalized_shape: &[usize],
         weight: Option<Tensor>,
@@ -134,6 +143,19 @@ impl LayerNorm {
     /// # Errors
     ///
     /// [`Error::File`] where the file cannot be written; [`Error::Cuda`] from the copies to the host.
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, LayerNorm};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("layer.safetensors");
+    /// let layer = LayerNorm::new(&[384], DType::BF16, &Device::cpu())?;
+    /// layer.save(&path)?;
+    /// let loaded = LayerNorm::load(&path, "", LayerNorm::DEFAULT_EPS, &Device::cpu())?;
+    /// assert_eq!(loaded.normalized_shape(), [384]);
+    /// assert_eq!(loaded.weight().unwrap().to_bytes()?, layer.weight().unwrap().to_bytes()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut file = SafetensorsWriter::create(path)?;
         for (name, parameter) in [("weight", &self.weight), ("bias", &self.bias)] {
@@ -151,6 +173,17 @@ impl LayerNorm {
     }
 
     /// The same layer without weight and bias, PyTorch's `elementwise_affine=False`.
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, LayerNorm};
+    ///
+    /// let layer = LayerNorm::new(&[4], DType::F32, &Device::cpu())?.without_affine();
+    /// assert_eq!(
+    ///     layer.to_string(),
+    ///     "LayerNorm((4,), eps=1e-05, elementwise_affine=False, bias=False)"
+    /// );
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn without_affine(self) -> Self {
         LayerNorm {
             weight: None,
@@ -188,6 +221,17 @@ impl LayerNorm {
     }
 
     /// The scale, to be changed.
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, LayerNorm};
+    ///
+    /// let mut layer = LayerNorm::new(&[2], DType::F32, &Device::cpu())?;
+    /// if let Some(weight) = layer.weight_mut() {
+    ///     weight.copy_from_slice(&[0.5f32, 2.0])?;
+    /// }
+    /// assert_eq!(layer.weight().unwrap().to_vec::<f32>()?, [0.5, 2.0]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn weight_mut(&mut self) -> Option<&mut Tensor> {
         self.weight.as_mut()
     }
@@ -208,6 +252,18 @@ impl LayerNorm {
     /// # Errors
     ///
     /// As [`FastLayerNorm::forward`](crate::FastLayerNorm::forward).
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, FastLayerNorm, LayerNorm, Tensor};
+    ///
+    /// let layer = LayerNorm::new(&[4], DType::F32, &Device::cpu())?;
+    /// let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0], &[1, 4], &Device::cpu())?;
+    /// let (y, saved) = layer.forward(&x)?;
+    /// let (dx, dweight, dbias) = FastLayerNorm::backward(saved, &y)?;
+    /// assert_eq!(dx.shape(), [1, 4]);
+    /// assert_eq!((dweight.unwrap().shape(), dbias.unwrap().shape()), (&[4][..], &[4][..]));
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Saved)> {
         functional::forward(
             x,
@@ -225,11 +281,19 @@ impl LayerNorm {
 /// # Errors
 ///
 /// As [`FastLayerNorm::forward`](crate::FastLayerNorm::forward).
+///
+/// ```
+/// use layernorm_host::{DType, Device, LayerNorm, Tensor, fast_layernorm};
+///
+/// let layer = LayerNorm::new(&[2], DType::F32, &Device::cpu())?.with_eps(0.0)?;
+/// let x = Tensor::from_slice(&[1.0f32, 3.0], &[1, 2], &Device::cpu())?;
+/// assert_eq!(fast_layernorm(&layer, &x)?.to_vec::<f32>()?, [-1.0, 1.0]);
+/// # Ok::<(), layernorm_host::Error>(())
+/// ```
 pub fn fast_layernorm(layernorm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
     layernorm.forward(x).map(|(y, _)| y)
 }
 
-/// As PyTorch prints it.
 /// As PyTorch 2.15 prints its own.
 impl fmt::Display for LayerNorm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

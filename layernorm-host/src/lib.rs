@@ -79,6 +79,7 @@
 
 #![deny(missing_docs)]
 
+pub mod abi;
 mod cpu;
 mod device;
 mod dtype;
@@ -86,6 +87,7 @@ mod entry;
 mod error;
 pub mod file;
 mod functional;
+mod gradients;
 mod host;
 mod images;
 mod layer_norm;
@@ -109,9 +111,9 @@ pub use device::cuda::Launcher;
 pub use dtype::{DType, Element};
 pub use entry::{Entry, Pass, Variant};
 pub use error::{CudaCode, Error, Result};
-pub use functional::{FastLayerNorm, Gradients, GradientsInto, Needs};
+pub use functional::FastLayerNorm;
+pub use gradients::{Gradients, GradientsInto, Needs};
 pub use images::{IMAGES, Image};
-pub use kernels_gpu::abi;
 pub use layer_norm::{LayerNorm, fast_layernorm};
 pub use pinned::{Copying, Pinned};
 pub use pointers::{BackwardLaunches, BackwardPointers, ForwardPointers};

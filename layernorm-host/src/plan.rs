@@ -3,7 +3,7 @@
 //!
 //! | row | kernel |
 //! |---|---|
-//! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first tile of `kernels_gpu::abi` that it fits |
+//! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first of [`Pass::tiles`] that it fits |
 //! | as above, longer than any tile, forward, and the row fits a block's shared memory twice | `shared_2` |
 //! | as above, once, in f32 | `shared_1` |
 //! | as above, longer, on a device from sm_90 on, and the row fits a cluster | `cluster`: the first that it fits |
@@ -16,31 +16,16 @@
 //! The choice never looks at `n_rows`: a row's y and dx are the same bits whatever comes with it. (It has
 //! to above 2^31 blocks, which only rows of a few columns can reach.)
 
-use kernels_gpu::abi::{
-    ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ClusterTile, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS,
-    RowTile, SHARED_BLOCK, STATIC_SHARED_BYTES, SUMS_BLOCK, VECTOR_BYTES, columns_vecs,
-};
+mod kernel;
 
-use crate::{DType, Entry, Error, Pass, Problem, Result, Variant};
+use kernels_gpu::abi::{BackwardArgs, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS};
+
+use self::kernel::{RowsKernel, is_aligned, partial_row_bytes};
+use crate::{DType, Entry, Error, Pass, Problem, Result};
 
 /// The partials of dweight and dbias together stay below this many bytes, unless one row of them is
 /// longer already.
 pub const MAX_WORKSPACE_BYTES: usize = 64 << 20;
-
-/// Blocks of the backward pass's `any` kernel on a multiprocessor: enough to hide the latency of memory,
-/// and a bound on the partials.
-const ANY_BLOCKS_PER_SM: u32 = 4;
-
-/// Longest row that the backward pass's `any` kernel takes. Above it two floats a row, which the kernels by
-/// columns need, are next to nothing.
-const MAX_ANY_BACKWARD_COLS: usize = 4096;
-
-/// Blocks of a `columns` kernel on a multiprocessor: all in work at once, since those of a second round would
-/// have it to themselves.
-const COLUMNS_BLOCKS_PER_SM: u32 = 3;
-
-/// Blocks of a `sums` kernel on a multiprocessor.
-const SUMS_BLOCKS_PER_SM: u32 = 8;
 
 /// What a device allows, as plain numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +143,21 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
 /// Bytes of workspace that a backward pass needs on a device with these limits, wherever its operands
 /// lie: two arrays `[n_partials, n_cols]` of f32 (f64 for f64), for dweight and for dbias, and
 /// [`row_sums_bytes`].
+///
+/// ```
+/// use layernorm_host::{DType, Problem, plan};
+///
+/// let limits = plan::Limits {
+///     max_grid: i32::MAX as u32,
+///     max_block: 1024,
+///     sm_count: 132,
+///     max_shared: 227 << 10,
+///     compute_capability: (9, 0),
+/// };
+/// let problem = Problem::new(32768, 4096, DType::BF16, DType::BF16, 1e-5)?;
+/// assert!(plan::workspace_bytes(&problem, &limits) <= plan::MAX_WORKSPACE_BYTES);
+/// # Ok::<(), layernorm_host::Error>(())
+/// ```
 pub fn workspace_bytes(problem: &Problem, limits: &Limits) -> usize {
     let n_partials = [true, false]
         .map(|aligned| {
@@ -202,262 +202,6 @@ pub fn entries(pass: Pass, problem: &Problem, limits: &Limits) -> Vec<Entry> {
     entries
 }
 
-/// A kernel over rows, chosen by what a row is.
-struct RowsKernel {
-    entry: Entry,
-    block: u32,
-    rows_per_block: u32,
-    /// Blocks that a multiprocessor is to hold, or rounds of clusters; `None`: there is a block for every row.
-    blocks_per_sm: Option<u32>,
-    shared_bytes: u32,
-    /// Parts that a `columns` kernel divides the columns into; `None` for the others.
-    column_parts: Option<u32>,
-    /// Blocks of a cluster, which has a row; 1 without clusters.
-    cluster: u32,
-}
-
-impl RowsKernel {
-    fn choose(pass: Pass, problem: &Problem, aligned: bool, limits: &Limits) -> Self {
-        if problem.dtype() == DType::F64 {
-            return Self::any(pass, problem);
-        }
-        let size = problem.dtype().size() as u64;
-        let row_bytes = problem.n_cols() as u64 * size;
-        let room = u64::from(limits.max_shared.saturating_sub(STATIC_SHARED_BYTES));
-        let rings = match pass {
-            Pass::Forward => 1,
-            Pass::Backward => 2,
-        };
-        let fits = |tile: &&RowTile, vectors: u64| {
-            vectors <= u64::from(tile.max_vectors()) && u64::from(rings * tile.ring_bytes()) <= room
-        };
-        let tiled = |tile: &RowTile, variant: Variant| RowsKernel {
-            entry: entry(pass, problem, variant),
-            block: tile.block,
-            rows_per_block: tile.rows_per_block(),
-            blocks_per_sm: (tile.stages > 0).then_some(tile.blocks_per_sm),
-            shared_bytes: rings * tile.ring_bytes(),
-            column_parts: None,
-            cluster: 1,
-        };
-        if aligned && is_aligned(&[row_bytes]) {
-            let vectors = row_bytes / u64::from(VECTOR_BYTES);
-            let tiles = pass.tiles(problem.dtype());
-            if let Some(tile) = tiles.iter().find(|tile| fits(tile, vectors)) {
-                let (lanes, vecs) = (tile.lanes, tile.vecs);
-                return tiled(tile, Variant::Rows { lanes, vecs });
-            }
-            let stages = [2, 1].into_iter().find(|stages| stages * row_bytes <= room);
-            let shared = |stages: u64| RowsKernel {
-                entry: entry(
-                    pass,
-                    problem,
-                    Variant::Shared {
-                        stages: stages as u32,
-                    },
-                ),
-                block: SHARED_BLOCK,
-                rows_per_block: 1,
-                blocks_per_sm: Some(1),
-                shared_bytes: (stages * row_bytes) as u32,
-                column_parts: None,
-                cluster: 1,
-            };
-            let cluster = pass.cluster_tiles(problem.dtype()).iter().find(|cluster| {
-                vectors <= u64::from(cluster.max_vectors())
-                    && u64::from(rings * cluster.tile.ring_bytes()) <= room
-            });
-            let cluster = cluster.filter(|_| limits.compute_capability >= (9, 0));
-            // One row and no other on its way: f32 has so few columns a byte that this is faster than a cluster.
-            let alone = problem.dtype() == DType::F32;
-            match (pass, stages, cluster) {
-                (Pass::Forward, Some(2), _) => return shared(2),
-                (Pass::Forward, Some(1), _) if alone => return shared(1),
-                (_, _, Some(cluster)) => return Self::in_clusters(pass, problem, cluster),
-                (Pass::Forward, Some(stages), None) => return shared(stages),
-                _ => {}
-            }
-        } else {
-            let vectors = row_bytes.div_ceil(u64::from(VECTOR_BYTES));
-            let tiles = pass.ragged_tiles(problem.dtype());
-            if let Some(tile) = tiles.iter().find(|tile| {
-                vectors <= u64::from(tile.max_vectors())
-                    && u64::from(tile.ragged_bytes(rings)) <= room
-            }) {
-                let (lanes, vecs) = (tile.lanes, tile.vecs);
-                return RowsKernel {
-                    shared_bytes: tile.ragged_bytes(rings),
-                    ..tiled(tile, Variant::Ragged { lanes, vecs })
-                };
-            }
-            let columns = problem.n_cols() as u64;
-            let tiles = pass.narrow_tiles(problem.dtype());
-            if let Some(tile) = tiles.iter().find(|tile| fits(tile, columns)) {
-                let (lanes, vecs) = (tile.lanes, tile.vecs);
-                return tiled(tile, Variant::Narrow { lanes, vecs });
-            }
-        }
-        if pass == Pass::Backward && problem.n_cols() > MAX_ANY_BACKWARD_COLS {
-            let narrow = !(aligned && is_aligned(&[row_bytes]));
-            return Self::columns(problem, narrow);
-        }
-        Self::any(pass, problem)
-    }
-
-    /// A kernel whose rows are the clusters'.
-    fn in_clusters(pass: Pass, problem: &Problem, cluster: &ClusterTile) -> Self {
-        let rings = match pass {
-            Pass::Forward => 1,
-            Pass::Backward => 2,
-        };
-        RowsKernel {
-            entry: entry(pass, problem, Variant::of_cluster(cluster)),
-            block: cluster.tile.block,
-            rows_per_block: 1,
-            blocks_per_sm: (cluster.rounds > 0).then_some(cluster.rounds),
-            shared_bytes: rings * cluster.tile.ring_bytes(),
-            column_parts: None,
-            cluster: cluster.blocks,
-        }
-    }
-
-    /// The kernel that takes any row, and any number of them.
-    fn any(pass: Pass, problem: &Problem) -> Self {
-        RowsKernel {
-            entry: entry(pass, problem, Variant::Any),
-            block: ANY_BLOCK,
-            rows_per_block: 1,
-            blocks_per_sm: match pass {
-                Pass::Forward => None,
-                Pass::Backward => Some(ANY_BLOCKS_PER_SM),
-            },
-            shared_bytes: 0,
-            column_parts: None,
-            cluster: 1,
-        }
-    }
-
-    /// The backward pass's kernel that goes by columns.
-    fn columns(problem: &Problem, narrow: bool) -> Self {
-        let vector = match narrow {
-            true => 1,
-            false => VECTOR_BYTES / problem.dtype().size() as u32,
-        };
-        let part = COLUMNS_BLOCK * columns_vecs(narrow) * vector;
-        RowsKernel {
-            entry: entry(Pass::Backward, problem, Variant::Columns { narrow }),
-            block: COLUMNS_BLOCK,
-            rows_per_block: 1,
-            blocks_per_sm: Some(COLUMNS_BLOCKS_PER_SM),
-            shared_bytes: 0,
-            column_parts: Some(problem.n_cols_u32().div_ceil(part)),
-            cluster: 1,
-        }
-    }
-
-    /// The kernel that a `columns` kernel needs before it for dx.
-    fn sums_entry(&self, problem: &Problem) -> Option<Entry> {
-        match self.entry.variant() {
-            Some(Variant::Columns { narrow }) => {
-                Some(entry(Pass::Backward, problem, Variant::Sums { narrow }))
-            }
-            _ => None,
-        }
-    }
-
-    fn sums(&self, problem: &Problem, limits: &Limits) -> Result<Option<Launch>> {
-        let entry = self.sums_entry(problem).filter(|_| problem.n_rows() > 0);
-        let rows = u32::try_from(problem.n_rows()).unwrap_or(u32::MAX);
-        entry
-            .map(|entry| {
-                let launch = Launch {
-                    entry,
-                    grid: rows.min(limits.sm_count.saturating_mul(SUMS_BLOCKS_PER_SM).max(1)),
-                    grid_y: 1,
-                    block: SUMS_BLOCK,
-                    shared_bytes: 0,
-                };
-                check(launch, limits)
-            })
-            .transpose()
-    }
-
-    /// Blocks that give every row a place of its own.
-    fn blocks(&self, problem: &Problem) -> u64 {
-        (problem.n_rows() as u64).div_ceil(u64::from(self.rows_per_block))
-    }
-
-    /// Blocks that the kernel is to be launched with at most; of a `cluster` kernel, clusters.
-    fn max_resident(&self, limits: &Limits) -> u32 {
-        if self.cluster > 1 {
-            let at_a_time = clusters_at_a_time(limits.sm_count, self.cluster);
-            let clusters = self
-                .blocks_per_sm
-                .map_or(u32::MAX, |rounds| at_a_time.saturating_mul(rounds));
-            return clusters.min(limits.max_grid / self.cluster).max(1);
-        }
-        self.blocks_per_sm.map_or(limits.max_grid, |blocks| {
-            limits
-                .sm_count
-                .saturating_mul(blocks)
-                .min(limits.max_grid)
-                .max(1)
-        })
-    }
-
-    /// Blocks of the backward pass that the device can keep resident and the workspace has room for.
-    fn max_partials(&self, problem: &Problem, limits: &Limits) -> u32 {
-        let room = MAX_WORKSPACE_BYTES / partial_row_bytes(problem);
-        let room = u32::try_from(room).unwrap_or(u32::MAX);
-        let places = self.max_resident(limits) / self.column_parts.unwrap_or(1);
-        // A grid's second dimension, which a `columns` kernel has them in, ends at 65535.
-        places.min(room).clamp(1, 65_535)
-    }
-
-    /// A grid of at most `cap` blocks; blocks go on to further rows by themselves.
-    fn launch(&self, problem: &Problem, cap: u32, limits: &Limits) -> Result<Option<Launch>> {
-        if problem.n_rows() == 0 {
-            return Ok(None);
-        }
-        let blocks = u32::try_from(self.blocks(problem)).unwrap_or(u32::MAX);
-        let blocks = blocks.min(cap);
-        let (grid, grid_y) = match self.column_parts {
-            Some(parts) => (parts, blocks),
-            None => (blocks.saturating_mul(self.cluster), 1),
-        };
-        let launch = Launch {
-            entry: self.entry,
-            grid,
-            grid_y,
-            block: self.block,
-            shared_bytes: self.shared_bytes,
-        };
-        check(launch, limits).map(Some)
-    }
-}
-
-/// Clusters that a device can be expected to hold at a time, one block to a multiprocessor.
-///
-/// A cluster's blocks are on one group of multiprocessors. Those come in pairs, so any pair takes a cluster of two.
-/// The groups are of different sizes, not the same on every chip: of an H100's 132 multiprocessors larger clusters
-/// reach 120 (`cuOccupancyMaxActiveClusters` says 30 clusters of four, 15 of eight). Too few leave multiprocessors
-/// idle in the last round, too many cost a round more.
-pub fn clusters_at_a_time(sm_count: u32, blocks: u32) -> u32 {
-    match blocks {
-        ..=2 => sm_count / blocks,
-        _ => sm_count / 11 * 10 / blocks,
-    }
-}
-
-fn entry(pass: Pass, problem: &Problem, variant: Variant) -> Entry {
-    Entry::Rows {
-        pass,
-        x: problem.dtype(),
-        weight: problem.parameter_dtype(),
-        variant,
-    }
-}
-
 fn check(launch: Launch, limits: &Limits) -> Result<Launch> {
     for (name, got, max) in [
         ("threads in a block", launch.block, limits.max_block),
@@ -472,17 +216,6 @@ fn check(launch: Launch, limits: &Limits) -> Result<Launch> {
         }
     }
     Ok(launch)
-}
-
-fn is_aligned(values: &[u64]) -> bool {
-    values
-        .iter()
-        .all(|value| value.is_multiple_of(u64::from(VECTOR_BYTES)))
-}
-
-/// Bytes of one row of both arrays of partials.
-fn partial_row_bytes(problem: &Problem) -> usize {
-    2 * problem.n_cols() * problem.dtype().accumulator().size()
 }
 
 #[cfg(test)]

@@ -89,6 +89,16 @@ impl Problem {
     /// # Errors
     ///
     /// A stride below `n_cols` where there are two rows or more, a span above `isize::MAX` bytes.
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Problem, Strides};
+    ///
+    /// let problem = Problem::new(64, 384, DType::F32, DType::F32, 1e-5)?;
+    /// // x is a third of the columns of a wider tensor.
+    /// let problem = problem.with_strides(Strides { x: 1152, ..problem.strides() })?;
+    /// assert_eq!((problem.strides().x, problem.strides().y), (1152, 384));
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn with_strides(self, strides: Strides) -> Result<Self> {
         for (name, stride) in [
             ("x", strides.x),

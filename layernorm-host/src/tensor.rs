@@ -44,6 +44,15 @@ impl Tensor {
     ///
     /// [`Error::ElementCount`] where `data` is not as long as the shape says; [`Error::Overflow`];
     /// [`Error::OutOfMemory`]; [`Error::Cuda`].
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, Tensor};
+    ///
+    /// let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3], &Device::cpu())?;
+    /// assert_eq!((x.shape(), x.rank(), x.len()), (&[2, 3][..], 2, 6));
+    /// assert_eq!((x.dtype(), x.row_stride()), (DType::F32, 3));
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn from_slice<T: Element>(data: &[T], shape: &[usize], device: &Device) -> Result<Self> {
         let mut tensor = Self::empty(T::DTYPE, shape, device)?;
         tensor.copy_from_slice(data)?;
@@ -83,6 +92,15 @@ impl Tensor {
     /// # Errors
     ///
     /// As [`Tensor::from_slice`].
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, Tensor};
+    ///
+    /// let bytes = [0x80, 0x3F, 0x00, 0xC0];
+    /// let x = Tensor::from_bytes(&bytes, DType::BF16, &[2], &Device::cpu())?;
+    /// assert_eq!(x.to_f32_vec()?, [1.0, -2.0]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn from_bytes(
         bytes: &[u8],
         dtype: DType,
@@ -155,6 +173,14 @@ impl Tensor {
     /// # Errors
     ///
     /// As [`Tensor::zeros`]; [`Error::Layout`] where rows would overlap.
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, Tensor};
+    ///
+    /// let y = Tensor::empty_strided(DType::F16, &[4, 6], 8, &Device::cpu())?;
+    /// assert_eq!((y.shape(), y.row_stride(), y.is_contiguous()), (&[4, 6][..], 8, false));
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn empty_strided(
         dtype: DType,
         shape: &[usize],

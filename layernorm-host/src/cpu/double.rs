@@ -60,44 +60,48 @@ pub fn forward(pass: &mut ForwardPass<'_>) -> Result<()> {
     let weight = parameter(pass.weight, n_cols, 1.0)?;
     let bias = parameter(pass.bias, n_cols, 0.0)?;
     let eps = f64::from(problem.eps());
+    let rows = (CHUNK_ELEMENTS / n_cols).clamp(1, n_rows);
+    let elements = rows * strides.y;
     let mut sums = match &mut pass.sum {
-        Some(sum) => Some(sum.host_slice_mut::<f64>()?.chunks_mut(strides.y.max(1))),
+        Some(sum) => Some(sum.host_slice_mut::<f64>()?.chunks_mut(elements)),
         None => None,
     };
-    let rows: Vec<_> = pass
+    let chunks: Vec<_> = pass
         .y
         .host_slice_mut::<f64>()?
-        .chunks_mut(strides.y.max(1))
-        .zip(pass.mean.host_slice_mut::<f64>()?)
-        .zip(pass.rstd.host_slice_mut::<f64>()?)
-        .enumerate()
-        .map(|(r, ((y, mean), rstd))| (r, y, mean, rstd, sums.as_mut().and_then(Iterator::next)))
+        .chunks_mut(elements)
+        .zip(pass.mean.host_slice_mut::<f64>()?.chunks_mut(rows))
+        .zip(pass.rstd.host_slice_mut::<f64>()?.chunks_mut(rows))
+        .map(|((y, mean), rstd)| (y, mean, rstd, sums.as_mut().and_then(Iterator::next)))
         .collect();
-    rows.into_par_iter()
-        .with_min_len((CHUNK_ELEMENTS / n_cols).max(1))
-        .for_each_init(Vec::new, |added, (r, y, mean, rstd, sum_row)| {
-            let mut x = row(x, r, strides.x, n_cols);
-            if let Some(residual) = residual {
-                added.clear();
-                let residual = row(residual, r, strides.x, n_cols);
-                added.extend(x.iter().zip(residual).map(|(x, residual)| x + residual));
-                if let Some(sum) = sum_row {
-                    sum[..n_cols].copy_from_slice(added);
+    chunks
+        .into_par_iter()
+        .enumerate()
+        .for_each(|(i, (y, mean, rstd, mut sums))| {
+            let statistics = mean.iter_mut().zip(rstd);
+            for (r, (y, (mean, rstd))) in y.chunks_mut(strides.y).zip(statistics).enumerate() {
+                let mut x = row(x, i * rows + r, strides.x, n_cols);
+                if let (Some(residual), Some(sums)) = (residual, &mut sums) {
+                    let residual = row(residual, i * rows + r, strides.x, n_cols);
+                    let sum = &mut sums[r * strides.y..][..n_cols];
+                    for ((sum, x), residual) in sum.iter_mut().zip(x).zip(residual) {
+                        *sum = x + residual;
+                    }
+                    x = sum;
                 }
-                x = added;
-            }
-            let n = n_cols as f64;
-            let rounded = sum(n_cols, |c| x[c]) / n;
-            // The deviations' own sum is what the mean's rounding left over.
-            let shift = sum(n_cols, |c| x[c] - rounded) / n;
-            let square = sum(n_cols, |c| (x[c] - rounded) * (x[c] - rounded)) / n;
-            let var = square - shift * shift;
-            // Rounding can take a constant row's variance just below zero; NaN must stay NaN.
-            let var = if var < 0.0 { 0.0 } else { var };
-            *mean = rounded + shift;
-            *rstd = 1.0 / (var + eps).sqrt();
-            for (c, y) in y[..n_cols].iter_mut().enumerate() {
-                *y = (x[c] - rounded - shift) * *rstd * weight[c] + bias[c];
+                let n = n_cols as f64;
+                let rounded = sum(n_cols, |c| x[c]) / n;
+                // The deviations' own sum is what the mean's rounding left over.
+                let shift = sum(n_cols, |c| x[c] - rounded) / n;
+                let square = sum(n_cols, |c| (x[c] - rounded) * (x[c] - rounded)) / n;
+                let var = square - shift * shift;
+                // Rounding can take a constant row's variance just below zero; NaN must stay NaN.
+                let var = if var < 0.0 { 0.0 } else { var };
+                *mean = rounded + shift;
+                *rstd = 1.0 / (var + eps).sqrt();
+                for (c, y) in y[..n_cols].iter_mut().enumerate() {
+                    *y = (x[c] - rounded - shift) * *rstd * weight[c] + bias[c];
+                }
             }
         });
     Ok(())

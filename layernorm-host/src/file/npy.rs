@@ -102,16 +102,30 @@ pub fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
         "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}",
         shape.trim_end()
     );
-    // The version and the length take four bytes, and the header ends with a line's end.
-    let before = MAGIC.len() + 4;
-    let len = (before + header.len() + 1).next_multiple_of(ALIGNMENT) - before;
+    // The version takes two bytes, the length two or in version 2 four, and the header ends with a line's end.
+    let padded = |before: usize| (before + header.len() + 1).next_multiple_of(ALIGNMENT) - before;
+    let mut bytes = MAGIC.to_vec();
+    // A header of version 1 has room for some ten thousand dimensions.
+    let len = match u16::try_from(padded(MAGIC.len() + 4)) {
+        Ok(len) => {
+            bytes.extend([1, 0]);
+            bytes.extend(len.to_le_bytes());
+            usize::from(len)
+        }
+        Err(_) => {
+            let len = padded(MAGIC.len() + 6);
+            let short = u32::try_from(len).map_err(|_| Error::File {
+                path: "a .npy file".into(),
+                doing: "write",
+                source: std::io::Error::other("its header has more than 4 GiB"),
+            })?;
+            bytes.extend([2, 0]);
+            bytes.extend(short.to_le_bytes());
+            len
+        }
+    };
     header.extend(std::iter::repeat_n(' ', len - 1 - header.len()));
     header.push('\n');
-
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend([1, 0]);
-    // A header of version 1 has room for some thousand dimensions.
-    bytes.extend((len as u16).to_le_bytes());
     bytes.extend(header.as_bytes());
     bytes.extend(tensor.to_bytes()?);
     Ok(bytes)
@@ -202,7 +216,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for shape in [&[2, 3][..], &[6], &[1, 2, 3], &[0, 4], &[]] {
+        // The last has a header that version 1 has no room for.
+        for shape in [&[2, 3][..], &[6], &[1, 2, 3], &[0, 4], &[], &[1; 30_000]] {
             let len = shape.iter().product();
             let values: Vec<f16> = (0..len).map(|i| f16::from_f32(i as f32)).collect();
             let tensor = Tensor::from_slice(&values, shape, &Device::cpu()).unwrap();

@@ -1,8 +1,10 @@
 //! Every choice of a plan, for devices that are plain numbers.
 
-use kernels_gpu::abi::cluster_share;
+use kernels_gpu::abi::{STATIC_SHARED_BYTES, VECTOR_BYTES, cluster_share};
 
+use super::kernel::{COLUMNS_BLOCKS_PER_SM, clusters_at_a_time};
 use super::*;
+use crate::Variant;
 
 const H200: Limits = Limits {
     max_grid: i32::MAX as u32,

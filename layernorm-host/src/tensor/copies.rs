@@ -1,5 +1,8 @@
 //! A tensor's elements to the host, from it, and to other devices.
 
+use bytemuck::Pod;
+use half::{bf16, f16};
+
 use crate::device::Storage;
 use crate::device::cuda::PinnedBytes;
 use crate::host;
@@ -12,20 +15,38 @@ impl Tensor {
     ///
     /// [`Error::DTypeMismatch`] where `T` is not the tensor's type; [`Error::Cuda`] where the work
     /// that writes the tensor, or the copy, failed.
+    ///
+    /// ```
+    /// use layernorm_host::{Device, Error, Tensor};
+    ///
+    /// let x = Tensor::from_slice(&[1.0f64, 2.0], &[2], &Device::cpu())?;
+    /// assert_eq!(x.to_vec::<f64>()?, [1.0, 2.0]);
+    /// assert!(matches!(x.to_vec::<f32>(), Err(Error::DTypeMismatch { .. })));
+    /// assert_eq!(x.to_f32_vec()?, [1.0, 2.0]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.check_element::<T>("to_vec's element type")?;
-        let (n_rows, n_cols) = self.rows();
-        let mut span = host::zeros(self.span())?;
+        self.gathered(1)
+    }
+
+    /// The elements in row-major order, each as `per` units.
+    fn gathered<U: Pod>(&self, per: usize) -> Result<Vec<U>> {
+        let mut units: Vec<U> = host::zeros(self.span() * per)?;
         self.storage
-            .read(self.byte_offset(), bytemuck::cast_slice_mut(&mut span))?;
-        if self.is_contiguous() {
-            return Ok(span);
+            .read(self.byte_offset(), bytemuck::cast_slice_mut(&mut units))?;
+        if self.is_contiguous() || units.is_empty() {
+            return Ok(units);
         }
-        let mut data = Vec::with_capacity(n_rows * n_cols);
-        for row in span.chunks(self.row_stride) {
-            data.extend_from_slice(&row[..n_cols]);
+        // Every row moves to the end of the one before it.
+        let (n_rows, n_cols) = self.rows();
+        let (stride, len) = (self.row_stride * per, n_cols * per);
+        for r in 1..n_rows {
+            units.copy_within(r * stride..r * stride + len, r * len);
         }
-        Ok(data)
+        units.truncate(n_rows * len);
+        units.shrink_to_fit();
+        Ok(units)
     }
 
     /// The elements' bytes in row-major order, little-endian, copied to the host.
@@ -34,12 +55,7 @@ impl Tensor {
     ///
     /// As [`Tensor::to_vec`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        Ok(match self.dtype {
-            DType::F32 => bytemuck::cast_slice(&self.to_vec::<f32>()?).to_vec(),
-            DType::F16 => bytemuck::cast_slice(&self.to_vec::<half::f16>()?).to_vec(),
-            DType::BF16 => bytemuck::cast_slice(&self.to_vec::<half::bf16>()?).to_vec(),
-            DType::F64 => bytemuck::cast_slice(&self.to_vec::<f64>()?).to_vec(),
-        })
+        self.gathered(self.dtype.size())
     }
 
     /// The elements in row-major order as f32: exactly, but for f64, which is rounded to nearest even.
@@ -48,24 +64,12 @@ impl Tensor {
     ///
     /// As [`Tensor::to_vec`].
     pub fn to_f32_vec(&self) -> Result<Vec<f32>> {
-        Ok(match self.dtype {
-            DType::F32 => self.to_vec::<f32>()?,
-            DType::F16 => self
-                .to_vec::<half::f16>()?
-                .into_iter()
-                .map(f32::from)
-                .collect(),
-            DType::BF16 => self
-                .to_vec::<half::bf16>()?
-                .into_iter()
-                .map(f32::from)
-                .collect(),
-            DType::F64 => self
-                .to_vec::<f64>()?
-                .into_iter()
-                .map(|value| value as f32)
-                .collect(),
-        })
+        match self.dtype {
+            DType::F32 => self.to_vec::<f32>(),
+            DType::F16 => host::collected(self.to_vec::<f16>()?.into_iter().map(f32::from)),
+            DType::BF16 => host::collected(self.to_vec::<bf16>()?.into_iter().map(f32::from)),
+            DType::F64 => host::collected(self.to_vec()?.into_iter().map(|v: f64| v as f32)),
+        }
     }
 
     /// The elements in row-major order as f64, which holds every value of every dtype.
@@ -77,7 +81,7 @@ impl Tensor {
         if self.dtype == DType::F64 {
             return self.to_vec::<f64>();
         }
-        Ok(self.to_f32_vec()?.into_iter().map(f64::from).collect())
+        host::collected(self.to_f32_vec()?.into_iter().map(f64::from))
     }
 
     /// Replaces the elements by `data`, in row-major order.
@@ -86,6 +90,15 @@ impl Tensor {
     ///
     /// [`Error::ElementCount`]; [`Error::DTypeMismatch`]; [`Error::SharedOutput`]; [`Error::Layout`]
     /// where rows lie apart; [`Error::Cuda`].
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, Tensor};
+    ///
+    /// let mut x = Tensor::zeros(DType::F32, &[2], &Device::cpu())?;
+    /// x.copy_from_slice(&[1.0f32, 2.0])?;
+    /// assert_eq!(x.to_vec::<f32>()?, [1.0, 2.0]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn copy_from_slice<T: Element>(&mut self, data: &[T]) -> Result<()> {
         self.check_copy::<T>(data.len())?;
         let start = self.offset * self.dtype.size();
@@ -101,6 +114,16 @@ impl Tensor {
     ///
     /// [`Error::Shape`]; [`Error::DTypeMismatch`]; [`Error::OtherDevice`]; [`Error::SharedOutput`];
     /// [`Error::Layout`] where rows of either lie apart; [`Error::Cuda`].
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, Tensor};
+    ///
+    /// let from = Tensor::ones(DType::F32, &[2, 3], &Device::cpu())?;
+    /// let mut to = Tensor::zeros(DType::F32, &[2, 3], &Device::cpu())?;
+    /// to.copy_from(&from)?;
+    /// assert_eq!(to.to_vec::<f32>()?, [1.0; 6]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn copy_from(&mut self, other: &Tensor) -> Result<()> {
         if other.shape != self.shape {
             return Err(Error::Shape {
@@ -199,6 +222,15 @@ impl Tensor {
     /// # Errors
     ///
     /// [`Error::OutOfMemory`], [`Error::Cuda`].
+    ///
+    /// ```
+    /// use layernorm_host::{DType, Device, Tensor};
+    ///
+    /// let x = Tensor::ones(DType::F32, &[2, 3], &Device::cpu())?;
+    /// let there = x.to_device(&Device::auto()?)?;
+    /// assert_eq!(there.to_vec::<f32>()?, [1.0; 6]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         if let (Storage::Host(memory), true) = (&*self.storage, self.is_contiguous()) {
             let bytes = memory.bytes_of(self.byte_offset(), self.span() * self.dtype.size());
@@ -206,8 +238,8 @@ impl Tensor {
         }
         match self.dtype {
             DType::F32 => self.copied::<f32>(device),
-            DType::F16 => self.copied::<half::f16>(device),
-            DType::BF16 => self.copied::<half::bf16>(device),
+            DType::F16 => self.copied::<f16>(device),
+            DType::BF16 => self.copied::<bf16>(device),
             DType::F64 => self.copied::<f64>(device),
         }
     }

@@ -12,6 +12,15 @@ impl Tensor {
     ///
     /// [`Error::ElementCount`] where the shape has another number of elements; [`Error::Layout`] where
     /// rows lie apart.
+    ///
+    /// ```
+    /// use layernorm_host::{Device, Tensor};
+    ///
+    /// let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0], &[2, 2], &Device::cpu())?;
+    /// assert_eq!(x.reshape(&[1, 4])?.shape(), [1, 4]);
+    /// assert!(x.columns(0..1)?.reshape(&[2]).is_err()); // would need a copy: x.columns(0..1)?.copy()?
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
         self.require_contiguous("the tensor")?;
         let expected = elements("shape", shape)?;
@@ -49,6 +58,15 @@ impl Tensor {
     /// # Errors
     ///
     /// [`Error::Layout`] where the range reaches past the end; [`Error::RankZero`] below rank 2.
+    ///
+    /// ```
+    /// use layernorm_host::{Device, Tensor};
+    ///
+    /// let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0], &[2, 2], &Device::cpu())?;
+    /// assert_eq!(x.rows_in(1..2)?.to_vec::<f32>()?, [3.0, 4.0]);
+    /// assert_eq!(x.columns(1..2)?.to_vec::<f32>()?, [2.0, 4.0]);
+    /// # Ok::<(), layernorm_host::Error>(())
+    /// ```
     pub fn rows_in(&self, range: Range<usize>) -> Result<Self> {
         if self.rank() < 2 {
             return Err(Error::RankZero {

@@ -2,9 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use std::path::Path;
+
+use layernorm_host::file::{Safetensors, SafetensorsFile, SafetensorsWriter, WholeFile, npy};
 use layernorm_host::{
-    BackwardPointers, DType, Device, FastLayerNorm, ForwardPointers, GradientsInto, LayerNorm,
-    Needs, Problem, Strides, Tensor, fast_layernorm, plan,
+    BackwardPointers, DType, Device, Entry, FastLayerNorm, ForwardPointers, GradientsInto, IMAGES,
+    Image, LayerNorm, Needs, Pass, Pinned, Problem, Strides, Tensor, Timer, fast_layernorm, plan,
 };
 
 use super::{Test, text};
@@ -14,6 +17,10 @@ pub const TESTS: &[(&str, Test)] = &[
     ("shapes", shapes),
     ("operands", operands),
     ("problems_and_plans", problems),
+    ("limits", limits),
+    ("images", images),
+    ("files", files),
+    ("pinned_memory_and_timers", pinned_memory_and_timers),
 ];
 
 const SIZES: [usize; 8] = [
@@ -202,8 +209,189 @@ fn problems(_: &Device) -> Verdict {
     Ok(())
 }
 
+/// A device's numbers, each of them out of all sense while the others are an H100's.
+fn limits(_: &Device) -> Verdict {
+    const H100: plan::Limits = plan::Limits {
+        max_grid: i32::MAX as u32,
+        max_block: 1024,
+        sm_count: 132,
+        max_shared: 227 << 10,
+        compute_capability: (9, 0),
+    };
+    for value in [0, 1, 7, 1 << 16, u32::MAX - 1, u32::MAX] {
+        for limits in [
+            plan::Limits {
+                max_grid: value,
+                ..H100
+            },
+            plan::Limits {
+                max_block: value,
+                ..H100
+            },
+            plan::Limits {
+                sm_count: value,
+                ..H100
+            },
+            plan::Limits {
+                max_shared: value,
+                ..H100
+            },
+            plan::Limits {
+                compute_capability: (value, value),
+                ..H100
+            },
+        ] {
+            for dtype in DType::ALL {
+                for n_cols in [1, 384, 4097, 16_384, 65_536, 1 << 20, i32::MAX as usize] {
+                    for n_rows in [0, 1, 4096, 1 << 31] {
+                        let named = || format!("a plan of {n_rows} x {n_cols}, {limits:?}");
+                        calm(named, || {
+                            let problem = Problem::new(n_rows, n_cols, dtype, dtype, 1e-5);
+                            let Ok(problem) = problem else { return };
+                            every_plan(&problem, &limits);
+                        })?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn images(_: &Device) -> Verdict {
+    let numbers = [0, 7, 9, u32::MAX / 10, u32::MAX];
+    let entry = "layernorm_reduce_f32";
+    for major in numbers {
+        for minor in numbers {
+            let capability = (major, minor);
+            calm(
+                || format!("an image for compute capability {capability:?}"),
+                || {
+                    let _ = Image::best(capability);
+                    let _ = (
+                        Image::with_kernel(entry, capability),
+                        Image::with_kernel("", capability),
+                    );
+                    Entry::all().iter().all(|entry| entry.runs_on(capability))
+                },
+            )?;
+        }
+    }
+    let texts = ["", "\n}\n", ".visible .entry ", "}\n.visible .entry k(é"];
+    for ptx in texts
+        .into_iter()
+        .chain(IMAGES.iter().map(|image| image.ptx))
+    {
+        for name in ["", "k", "é", "(", entry] {
+            let named = || format!("{name:?} of a text of {} bytes", ptx.len());
+            calm(named, || Image { target: 75, ptx }.kernel(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Paths that are none, and files cut anywhere.
+fn files(device: &Device) -> Verdict {
+    let tensor = Tensor::zeros(DType::F32, &[3, 5], device).map_err(text)?;
+    for path in [
+        "",
+        "/",
+        ".",
+        "..",
+        "no-such/",
+        "no/such/../file",
+        "\0",
+        &"x".repeat(10_000),
+        "/dev/null",
+    ] {
+        let path = Path::new(path);
+        calm(
+            || format!("the path {path:?}"),
+            || {
+                let _ = SafetensorsFile::read(path);
+                let _ = LayerNorm::load(path, "\0", f32::NAN, device);
+                // None of them is a place for a file: known before the work, not after it.
+                let writers = (WholeFile::create(path), SafetensorsWriter::create(path));
+                (writers.0.is_err(), writers.1.is_err())
+            },
+        )
+        .and_then(|refused| match refused {
+            (true, true) => Ok(()),
+            _ => Err(format!("{path:?} can be written?")),
+        })?;
+    }
+    let mut file = Safetensors::new();
+    file.add("", &tensor).map_err(text)?;
+    file.metadata("eps", "1e999");
+    let bytes = file.into_bytes(Path::new("")).map_err(text)?;
+    let array = npy::to_bytes(&tensor).map_err(text)?;
+    for len in 0..=bytes.len().max(array.len()) {
+        calm(
+            || format!("a file of {len} bytes"),
+            || {
+                let cut = &array[..len.min(array.len())];
+                let _ = npy::from_bytes(cut, Path::new(""), device);
+                let cut = bytes[..len.min(bytes.len())].to_vec();
+                let Ok(file) = SafetensorsFile::from_bytes(cut, Path::new("")) else {
+                    return;
+                };
+                let _ = (file.eps(), file.names(), file.missing(""));
+                let _ = (
+                    file.float64(""),
+                    file.tensor("", device),
+                    file.optional("x", device),
+                );
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn pinned_memory_and_timers(device: &Device) -> Verdict {
+    let mut tensors = [&[0][..], &[3], &[2, 3]]
+        .into_iter()
+        .map(|shape| Tensor::zeros(DType::F32, shape, device).map_err(text))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    tensors.push(tensors[2].columns(0..2).map_err(text)?);
+    for len in SIZES
+        .into_iter()
+        .chain([usize::MAX / 4, usize::MAX / 4 + 1])
+    {
+        let named = || format!("pinned memory of {len} elements");
+        calm(named, || {
+            for tensor in &mut tensors {
+                let memory = Pinned::<f32>::new(len, device);
+                if let Ok(memory) = memory {
+                    let _ = tensor.start_write(memory).map(|copying| copying.wait());
+                }
+                if let Ok(memory) = Pinned::<f32>::new(len, device) {
+                    let _ = tensor.start_read(memory).map(|copying| copying.wait());
+                }
+            }
+            if let Ok(memory) = Pinned::<half::f16>::new(len, device) {
+                let _ = tensors[1].start_read(memory);
+            }
+        })?;
+    }
+    let mut timer = Timer::new(device).map_err(text)?;
+    let named = || "a timer that is stopped before it is started".to_owned();
+    calm(named, || {
+        let _ = (timer.elapsed(), timer.stop(), timer.elapsed());
+        let _ = (
+            timer.start(),
+            timer.elapsed(),
+            timer.start(),
+            timer.elapsed(),
+        );
+    })
+}
+
 fn every_plan(problem: &Problem, limits: &plan::Limits) {
     let _ = plan::workspace_bytes(problem, limits);
+    let _ = plan::row_sums_bytes(problem, limits);
+    for pass in [Pass::Forward, Pass::Backward] {
+        let _ = plan::entries(pass, problem, limits);
+    }
     for address in [0, 1, 16, u64::MAX - 15, u64::MAX] {
         let forward = ForwardPointers {
             x: address,
