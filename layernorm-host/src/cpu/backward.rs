@@ -12,13 +12,16 @@ use rayon::prelude::*;
 
 use super::gradients::{Row, gradients, means};
 use super::lanes::Lane;
-use super::tile::{self, TILE, Target, Tile, Tiles};
+use super::tile::{self, LINE_BYTES, TILE, Target, Tile, Tiles};
 use super::{Value, is_small, past_the_cache, row, wide_parameter};
 use crate::pass::BackwardPass;
 use crate::{DType, Result, Tensor};
 
-/// Rows that share one trip of dweight and dbias through the registers. More would fall on one another's places
-/// in the nearest cache, where rows of 4 KiB all begin alike.
+/// Rows that share one trip of dweight and dbias through the registers, where a vector is a whole line of the cache.
+/// More would fall on one another's places in the nearest cache, where rows of 4 KiB all begin alike.
+///
+/// Where a vector is half a line or less there is one: the lines of two rows of dx that begin alike, both half
+/// written, would drive each other out on their way past the cache, which takes backward nearly twice as long.
 const GROUP: usize = 2;
 
 /// Chunks that a large problem is cut into: enough for many threads, few enough that their partial sums are
@@ -223,7 +226,11 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
         };
         chunk.dweight.fill(Tile::ZERO);
         chunk.dbias.fill(Tile::ZERO);
-        let full = chunk.n_rows / GROUP * GROUP;
+        let grouped = size_of::<S::f32s>() >= LINE_BYTES;
+        let full = match grouped {
+            true => chunk.n_rows / GROUP * GROUP,
+            false => 0,
+        };
         for first in (0..full).step_by(GROUP) {
             group::<S, T, GROUP>(simd, inputs, &mut chunk, &mut copies, first);
         }

@@ -13,7 +13,7 @@ use crate::{DType, Result};
 pub const TILE: usize = 64;
 
 /// Lines of the cache are this long, or half.
-const LINE_BYTES: usize = 64;
+pub const LINE_BYTES: usize = 64;
 
 /// A piece as f32, where no vector of it lies across two lines of the cache.
 #[derive(Clone, Copy)]
