@@ -509,10 +509,12 @@ def error_on_software_gpu(torch, driver, ours, plan, weight, bias, pairs, expect
 
 
 def processor():
+    """The name, and what tells apart those that a virtual machine gives the same name."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        fields = [line.split(":") for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
+        first = {name.strip(): value.strip() for name, value in reversed(fields)}
+        return f"{first['model name']} (family {first['cpu family']}, model {first['model']})"
+    except (OSError, KeyError):
         return platform.processor() or platform.machine()
 
 
