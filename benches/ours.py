@@ -12,6 +12,26 @@ TYPES = {"u32": ctypes.c_uint32, "u64": ctypes.c_uint64, "f32": ctypes.c_float, 
 
 STATIC_SHARED, MAX_DYNAMIC_SHARED = 1, 8  # CU_FUNC_ATTRIBUTE_*
 SM_COUNT, MAX_SHARED, MAJOR, MINOR = 16, 97, 75, 76  # CU_DEVICE_ATTRIBUTE_*
+PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_*
+
+
+class Attribute(ctypes.Structure):
+    """CUlaunchAttribute."""
+
+    _fields_ = [("id", ctypes.c_uint), ("padding", ctypes.c_uint), ("value", ctypes.c_uint * 16)]
+
+
+class Config(ctypes.Structure):
+    """CUlaunchConfig."""
+
+    _fields_ = [
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared_bytes", ctypes.c_uint),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.POINTER(Attribute)),
+        ("n_attributes", ctypes.c_uint),
+    ]
 
 
 class Driver:
@@ -109,6 +129,18 @@ class Ours:
                     address = addresses[buffer] + parameter["offset"] if buffer else 0
                     values.append(ctypes.c_uint64(address))
             pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+            if launch.get("overlaps"):
+                attribute = Attribute(id=PROGRAMMATIC_STREAM_SERIALIZATION, value=(1,))
+                config = Config(
+                    (ctypes.c_uint * 3)(*launch["grid"]),
+                    (ctypes.c_uint * 3)(*launch["block"]),
+                    launch["shared_bytes"],
+                    stream,
+                    ctypes.pointer(attribute),
+                    1,
+                )
+                self.driver.call("cuLaunchKernelEx", ctypes.byref(config), self.function(launch), pointers, None)
+                continue
             self.driver.call(
                 "cuLaunchKernel",
                 self.function(launch),

@@ -1,4 +1,4 @@
-//! The entry points over clusters, under the names that `abi` gives them: all that the image for sm_90 has.
+//! The entry points over clusters, under the names that `abi` gives them: what the image for sm_90 alone has.
 
 use cuda_std::prelude::*;
 use half::{bf16, f16};

@@ -247,5 +247,4 @@ macro_rules! reduce {
     )*};
 }
 
-#[cfg(not(cuda_arch = "90"))]
 reduce!(f32 f16 bf16);

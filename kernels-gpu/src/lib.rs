@@ -40,7 +40,7 @@ mod columns;
 mod convert;
 #[cfg(not(cuda_arch = "90"))]
 mod double;
-// The image for sm_90 has the kernels alone that the one for sm_80 has not.
+// The image for sm_90 has the kernels alone that the one for sm_80 has not, or not as good.
 #[cfg_attr(cuda_arch = "90", allow(unused_imports, unused_macros))]
 #[macro_use]
 mod entry;

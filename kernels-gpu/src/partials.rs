@@ -136,12 +136,18 @@ pub struct Reduce<W> {
 /// row w    -> warp w, lane c
 /// ```
 ///
+/// In the image for sm_90 it may be launched before the kernel that writes the partials has ended, and waits for that
+/// itself.
+///
 /// # Safety
 /// The arguments are as `abi::ReduceArgs` says, the block has `REDUCE_BLOCK` threads, and the grid two rows.
 #[inline(always)]
 pub unsafe fn reduce_partials<W: Packed<1>>(p: Reduce<W>) {
     const WARPS: u32 = REDUCE_BLOCK / 32;
-    const AT_A_TIME: usize = 8;
+    // Two blocks a multiprocessor are 264 partials on an H100, four 528: eight would take one round more for each.
+    const AT_A_TIME: usize = 9;
+    #[cfg(cuda_arch = "90")]
+    ext::wait_for_dependencies();
     const {
         assert!(
             REDUCE_COLS == 32 && WARPS == 32,
@@ -169,7 +175,8 @@ pub unsafe fn reduce_partials<W: Packed<1>>(p: Reduce<W>) {
             // SAFETY: the row and the column exist if valid.
             values[i] = unsafe { load_f32(at, row < p.n_partials && column < p.n_cols) };
         }
-        total += sum(values);
+        let [first @ .., last] = values;
+        total += sum::<8>(first) + last;
         row += AT_A_TIME as u32 * WARPS;
     }
     // One column more than there are, so that a warp's reads down a column meet no bank twice.

@@ -87,6 +87,7 @@ pub unsafe fn sum_over_row<const LANES: u32, const N: usize>(
 /// The sum of an array, in pairs: less rounding, and a shorter chain, than one by one.
 #[inline(always)]
 pub fn sum<const E: usize>(mut values: [f32; E]) -> f32 {
+    const { assert!(E.is_power_of_two(), "every half has a partner") };
     let mut width = E / 2;
     while width > 0 {
         let mut i = 0;

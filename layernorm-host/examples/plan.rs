@@ -8,7 +8,7 @@
 //!
 //! A line of JSON for each pass: how large a workspace it needs, and its launches in their order. A launch has
 //! the image that its entry point is in (90: `layernorm_sm_90.ptx`), grid, block, cluster, dynamic shared
-//! memory, and the parameters in the kernel's order: of each its name, and either a type and a value, or the
+//! memory, whether it may be launched to begin before the one before it has ended, and the parameters in the kernel's order: of each its name, and either a type and a value, or the
 //! buffer whose address is wanted (`null`: address 0) and how many bytes from its start.
 
 use std::ffi::c_void;
@@ -130,6 +130,7 @@ fn json(launch: &Launch, parameters: &[String], capability: u32) -> String {
         grid_y,
         block,
         shared_bytes,
+        overlaps,
     } = launch;
     let image = IMAGES
         .iter()
@@ -141,7 +142,7 @@ fn json(launch: &Launch, parameters: &[String], capability: u32) -> String {
     });
     format!(
         "{{\"image\":{image},\"entry\":\"{entry}\",\"grid\":[{grid},{grid_y},1],\"block\":[{block},1,1],\
-         \"cluster\":{},\"shared_bytes\":{shared_bytes},\"parameters\":[{}]}}",
+         \"cluster\":{},\"shared_bytes\":{shared_bytes},\"overlaps\":{overlaps},\"parameters\":[{}]}}",
         cluster(&ptx),
         parameters.join(",")
     )

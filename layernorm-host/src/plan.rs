@@ -56,6 +56,9 @@ pub struct Launch {
     pub block: u32,
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
+    /// The kernel waits by itself for the launch before it, so it may be launched to begin before that has ended
+    /// (`CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`); or as any other.
+    pub overlaps: bool,
 }
 
 /// The launches of a backward pass.
@@ -127,6 +130,9 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
         grid_y: 2,
         block: REDUCE_BLOCK,
         shared_bytes: 0,
+        overlaps: rows.is_some()
+            && limits.compute_capability >= (9, 0)
+            && problem.dtype() != DType::F64,
     };
     let n_partials = rows.map_or(0, |launch| match kernel.column_parts {
         Some(_) => launch.grid_y,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::checks::Checks;
 use crate::counters::Counters;
+use crate::exec::Footprint;
 use crate::fault::Fault;
 use crate::memory::{Memory, MemoryError};
 use crate::model::Model;
@@ -248,7 +249,8 @@ impl Gpu {
         config: &LaunchConfig,
         params: &[u8],
     ) -> Result<Counters, Fault> {
-        crate::exec::launch(self, kernel, config, None, params).map_err(|fault| *fault)
+        self.launch_behind(kernel, config, None, None, params)
+            .map(|(counters, _)| counters)
     }
 
     /// Runs a kernel to its end in clusters of so many blocks along x, y and z. A kernel that says itself
@@ -267,7 +269,25 @@ impl Gpu {
         cluster: [u32; 3],
         params: &[u8],
     ) -> Result<Counters, Fault> {
-        crate::exec::launch(self, kernel, config, Some(cluster), params).map_err(|fault| *fault)
+        self.launch_behind(kernel, config, Some(cluster), None, params)
+            .map(|(counters, _)| counters)
+    }
+
+    /// Runs a kernel to its end, where the launch that touched what `before` says may still run when it begins. What this
+    /// one touches can be given to the next.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a launch is a long call and a fault its end"
+    )]
+    pub(crate) fn launch_behind(
+        &self,
+        kernel: &Kernel,
+        config: &LaunchConfig,
+        cluster: Option<[u32; 3]>,
+        before: Option<&Footprint>,
+        params: &[u8],
+    ) -> Result<(Counters, Footprint), Fault> {
+        crate::exec::launch(self, kernel, config, cluster, before, params).map_err(|fault| *fault)
     }
 }
 

@@ -359,12 +359,16 @@ fn without_clusters(entry: &ast::Entry<'_>) -> Result<(), Vec<SyntaxError>> {
     }
 }
 
-/// Errors where the entry has barriers in shared memory that are newer than the module's version or target.
+/// Errors where the entry has barriers in shared memory, or waits for another launch, in ways that are newer than the
+/// module's version or target.
 fn not_before(module: &ast::Module<'_>, entry: &ast::Entry<'_>) -> Result<(), Vec<SyntaxError>> {
     let needs = |instruction: &ast::Instruction<'_>| {
         let opcode = instruction.opcode;
         if opcode.starts_with("st.async") {
             return Some(((8, 1), 90));
+        }
+        if opcode.starts_with("griddepcontrol") {
+            return Some(((7, 8), 90));
         }
         if opcode.starts_with("fence.mbarrier_init") {
             return Some(((8, 0), 90));

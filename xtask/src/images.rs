@@ -28,7 +28,7 @@ pub const IMAGES: &[Image] = &[
         ptx_version: PtxVersion::new(7, 4),
         assembled_for: &["sm_80", "sm_86", "sm_90", "sm_100", "sm_120"],
     },
-    // Only what needs it: the host takes all other kernels from the image before.
+    // Only what needs it or gains by it: the host takes all other kernels from the image before.
     Image {
         arch: NvvmArch::Compute90,
         // 8.1: `st.async`.

@@ -197,6 +197,7 @@ impl RowsKernel {
                     grid_y: 1,
                     block: SUMS_BLOCK,
                     shared_bytes: 0,
+                    overlaps: false,
                 };
                 check(launch, limits)
             })
@@ -252,6 +253,7 @@ impl RowsKernel {
             grid_y,
             block: self.block,
             shared_bytes: self.shared_bytes,
+            overlaps: false,
         };
         check(launch, limits).map(Some)
     }

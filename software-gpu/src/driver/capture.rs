@@ -16,6 +16,7 @@ use super::error::{Code, Outcome};
 use super::ffi::{lock, put, put_if_wanted};
 use super::graph::{self, Work};
 use super::handles::{Handle, fresh};
+use super::overlap;
 use super::stream::{self, LEGACY, PER_THREAD};
 
 #[cfg(test)]
@@ -192,8 +193,21 @@ pub(super) fn refuse_in(context: &Context) -> Outcome {
     })
 }
 
-/// Does the work on a stream of the current context, or writes it down where the stream is captured.
+/// Does the work on a stream of the current context, or writes it down where the stream is captured. No launch behind
+/// it may begin before it has ended.
 pub(super) fn submit(
+    handle: Handle,
+    work: impl Fn() -> Outcome + Send + Sync + 'static,
+) -> Outcome {
+    let context = stream::to_work_in(handle)?;
+    submit_launch(handle, move || {
+        overlap::forget(&context, handle);
+        work()
+    })
+}
+
+/// The same for work that says itself what may run beside it.
+pub(super) fn submit_launch(
     handle: Handle,
     work: impl Fn() -> Outcome + Send + Sync + 'static,
 ) -> Outcome {

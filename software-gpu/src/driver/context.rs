@@ -11,7 +11,7 @@ use super::ffi::{lock, put, put_if_wanted};
 use super::handles::{Handle, Registry, fresh};
 use super::platform::{self, Device};
 use super::settings::Settings;
-use super::{capture, event, graph, module, report, stream};
+use super::{capture, event, graph, module, overlap, report, stream};
 
 /// A context, primary or created.
 pub(super) struct Context {
@@ -324,7 +324,10 @@ pub(super) unsafe fn cuCtxGetId(ctx: usize, id: *mut u64) -> Outcome {
 
 /// Work is done when its call returns, so there is nothing to wait for but a fault to report.
 pub(super) fn cuCtxSynchronize() -> Outcome {
-    capture::refuse_in(&*current()?)
+    let context = current()?;
+    capture::refuse_in(&context)?;
+    overlap::forget_all(&context);
+    Ok(())
 }
 
 pub(super) unsafe fn cuCtxGetApiVersion(ctx: usize, version: *mut u32) -> Outcome {

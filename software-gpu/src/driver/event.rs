@@ -8,6 +8,7 @@ use super::context;
 use super::error::{Code, Outcome};
 use super::ffi::{lock, put};
 use super::handles::{Handle, Registry, fresh};
+use super::overlap;
 use super::stream;
 
 const DISABLE_TIMING: u32 = 2;
@@ -102,7 +103,11 @@ pub(super) fn cuEventQuery(handle: usize) -> Outcome {
 
 pub(super) fn cuEventSynchronize(handle: usize) -> Outcome {
     well(handle)?;
-    capture::refuse_unsafe()
+    capture::refuse_unsafe()?;
+    if let Ok(context) = context::current() {
+        overlap::forget_all(&context);
+    }
+    Ok(())
 }
 
 pub(super) fn cuEventDestroy_v2(handle: usize) -> Outcome {

@@ -3,14 +3,16 @@
 //! A fault comes back from the launch itself, as on a real device under `CUDA_LAUNCH_BLOCKING=1`, and
 //! again from every later call in the context.
 
-use super::capture::submit;
+use super::capture::submit_launch;
 use super::context::Context;
 use super::error::{Code, Outcome};
 use super::ffi::bytes;
 use super::function;
+use super::overlap;
 use super::record::{LaunchRecord, record};
 use super::report;
 use super::stream::to_work_in;
+use crate::exec::Footprint;
 use crate::{Kernel, LaunchConfig, Model};
 
 /// `CU_LAUNCH_PARAM_*`, the markers of the `extra` list.
@@ -142,10 +144,11 @@ pub(super) unsafe fn cuLaunchKernel(
         dynamic_shared: shared_bytes,
     };
     // SAFETY: passed on unchanged.
-    unsafe { launch(handle, &config, None, stream, pointers, extra) }
+    unsafe { launch(handle, &config, None, false, stream, pointers, extra) }
 }
 
-/// A launch, in clusters of a size if that is said.
+/// A launch, in clusters of a size if that is said; `overlaps` the launch before on its stream, which then may still run
+/// when it begins.
 ///
 /// # Safety
 /// As for `cuLaunchKernel`.
@@ -153,6 +156,7 @@ unsafe fn launch(
     handle: usize,
     config: &LaunchConfig,
     cluster: Option<[u32; 3]>,
+    overlaps: bool,
     stream: usize,
     pointers: *mut *mut u8,
     extra: *mut *mut u8,
@@ -168,10 +172,13 @@ unsafe fn launch(
     // SAFETY: the caller passes what the driver API asks for.
     let params = unsafe { parameters(kernel, pointers, extra) }?;
     let config = *config;
-    submit(stream, move || {
+    submit_launch(stream, move || {
         // Looked up again: a graph may outlive the kernel's module.
         let kernel = &function::well(handle)?.kernel;
-        run(&context, kernel, &config, cluster, &params)
+        let before = overlap::take(&context, stream).filter(|_| overlaps);
+        let touched = run(&context, kernel, &config, cluster, before.as_ref(), &params)?;
+        overlap::keep(&context, stream, touched);
+        Ok(())
     })
 }
 
@@ -181,24 +188,22 @@ fn run(
     kernel: &Kernel,
     config: &LaunchConfig,
     cluster: Option<[u32; 3]>,
+    before: Option<&Footprint>,
     params: &[u8],
-) -> Outcome {
+) -> Outcome<Footprint> {
     let launched = context.device().run(|gpu| {
-        match cluster {
-            None => gpu.launch(kernel, config, params),
-            Some(cluster) => gpu.launch_clusters(kernel, config, cluster, params),
-        }
-        .map_err(Box::new)
+        gpu.launch_behind(kernel, config, cluster, before, params)
+            .map_err(Box::new)
     });
     let fault = match launched {
-        Ok(counters) => {
+        Ok((counters, touched)) => {
             record(|| LaunchRecord {
                 kernel: kernel.name().to_owned(),
                 device: context.device().ordinal,
                 config: *config,
                 counters,
             });
-            return Ok(());
+            return Ok(touched);
         }
         Err(fault) => fault,
     };
@@ -235,11 +240,14 @@ struct Attribute {
 const _: () = assert!(size_of::<ExtendedConfig>() == 56 && size_of::<Attribute>() == 72);
 
 /// Attributes that change nothing where work is done at its call: none, cache hints, synchronisation
-/// policy, how clusters are scheduled, programmatic serialisation, priority, memory domains.
-const HINTS: [u32; 9] = [0, 1, 3, 5, 6, 8, 9, 10, 14];
+/// policy, how clusters are scheduled, priority, memory domains.
+const HINTS: [u32; 8] = [0, 1, 3, 5, 8, 9, 10, 14];
 
 /// The attribute with a cluster's blocks along x, y and z.
 const CLUSTER_DIMENSION: u32 = 4;
+
+/// The attribute by which a launch may begin before the one before it on its stream has ended.
+const PROGRAMMATIC_STREAM_SERIALIZATION: u32 = 6;
 
 pub(super) unsafe fn cuLaunchKernelEx(
     config: *const u8,
@@ -255,13 +263,15 @@ pub(super) unsafe fn cuLaunchKernelEx(
     if config.n_attributes > 0 && config.attributes.is_null() {
         return Err(Code::INVALID_VALUE);
     }
-    let mut cluster = None;
+    let (mut cluster, mut overlaps) = (None, false);
     for index in 0..config.n_attributes as usize {
         // SAFETY: the list has `n_attributes` entries, by the driver API's contract.
         let attribute = unsafe { config.attributes.add(index).read_unaligned() };
         if attribute.id == CLUSTER_DIMENSION {
             let [xy, z, ..] = attribute.value;
             cluster = Some([xy as u32, (xy >> 32) as u32, z as u32]);
+        } else if attribute.id == PROGRAMMATIC_STREAM_SERIALIZATION {
+            overlaps = attribute.value[0] as u32 != 0;
         } else if !HINTS.contains(&attribute.id) {
             report::say(&format!(
                 "launch attribute {} is not supported",
@@ -281,6 +291,7 @@ pub(super) unsafe fn cuLaunchKernelEx(
             handle,
             &launch_config,
             cluster,
+            overlaps,
             config.stream,
             pointers,
             extra,

@@ -36,6 +36,7 @@ mod lookup;
 mod memory;
 mod module;
 mod occupancy;
+mod overlap;
 mod platform;
 mod pool;
 mod record;

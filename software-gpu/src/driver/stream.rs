@@ -8,6 +8,7 @@ use super::context::{self, Context};
 use super::error::{Code, Outcome};
 use super::ffi::put;
 use super::handles::{Handle, Registry, fresh};
+use super::overlap;
 
 /// Priorities as an H100 has them: a smaller number goes first.
 pub(super) const LEAST_PRIORITY: i32 = 0;
@@ -153,7 +154,10 @@ pub(super) fn cuStreamQuery(handle: usize) -> Outcome {
 }
 
 pub(super) fn cuStreamSynchronize(handle: usize) -> Outcome {
-    capture::refuse_captured(handle, &*context_of(handle)?)
+    let context = context_of(handle)?;
+    capture::refuse_captured(handle, &context)?;
+    overlap::forget_all(&context);
+    Ok(())
 }
 
 /// Runs the function at once, on the caller's thread: the work before it is done.

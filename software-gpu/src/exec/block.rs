@@ -63,7 +63,7 @@ impl Block {
             } else {
                 (1 << threads) - 1
             };
-            warp.start(rank, i as u32, all, epoch);
+            warp.start(rank, i as u32, all, epoch, launch.before.is_some());
             for (slot, initial) in &launch.program.initial {
                 if let (Initial::Special(special), Class::R32) = (initial, slot.class)
                     && special.is_of_block()
@@ -196,9 +196,11 @@ impl Block {
         // What one of them has seen of other blocks, all have now.
         let seen = self.warps.iter().map(|warp| warp.cluster.seen).max();
         let seen = seen.unwrap_or(0);
+        let early = self.warps.iter().all(|warp| warp.early);
         for warp in &mut self.warps {
             warp.epoch = room.epoch();
             warp.cluster.seen = seen;
+            warp.early = early;
             let State::Waiting { barrier, pc } = warp.state else {
                 continue;
             };

@@ -111,8 +111,15 @@ pub(super) fn issue(
             if launch.checks.global_races {
                 let thread = warp.index * 32 + lane as u32;
                 let number = launch.program.accesses.len() as u32 + copy.number;
-                room.trace
-                    .note(number, Touch::Read, from, given, warp.pc, thread);
+                room.trace.note(
+                    number,
+                    Touch::Read,
+                    from,
+                    given,
+                    warp.pc,
+                    thread,
+                    warp.early,
+                );
             }
             allocation
                 .backing

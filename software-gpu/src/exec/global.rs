@@ -139,8 +139,15 @@ fn range(
         let touch = touch_of(access, action == Action::Load);
         let thread = warp.index * 32 + lane as u32;
         let address = allocation.info.base + start;
-        room.trace
-            .note(room.access, touch, address, bytes, warp.pc, thread);
+        room.trace.note(
+            room.access,
+            touch,
+            address,
+            bytes,
+            warp.pc,
+            thread,
+            warp.early,
+        );
     }
     Ok(())
 }

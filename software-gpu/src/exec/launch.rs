@@ -8,10 +8,11 @@ use rayon::prelude::*;
 use super::adversary::Adversary;
 use super::block::Failure;
 use super::cluster::Cluster;
+use super::footprint::Footprint;
 use super::host::Host;
 use super::scalar::cvt_loaded;
 use super::shadow::RANK_SHIFT;
-use super::trace::{Span, Touch, find_race, unique_bytes};
+use super::trace::{Span, Touch, find_race};
 use super::trouble::{Outcome, Trouble};
 use crate::checks::Checks;
 use crate::counters::Counters;
@@ -35,6 +36,8 @@ pub(super) struct Launch<'a> {
     pub config: LaunchConfig,
     /// Blocks of a cluster along x, y and z; ones without clusters.
     pub cluster: [u32; 3],
+    /// What the launch before touched, if that may still run.
+    pub before: Option<&'a Footprint>,
     pub params: &'a [u8],
     /// Threads of a block.
     pub threads: u32,
@@ -50,6 +53,7 @@ impl<'a> Launch<'a> {
         kernel: &'a Kernel,
         config: &LaunchConfig,
         cluster: [u32; 3],
+        before: Option<&'a Footprint>,
         params: &'a [u8],
     ) -> Launch<'a> {
         Launch {
@@ -63,6 +67,7 @@ impl<'a> Launch<'a> {
             host: Host::detect(),
             config: *config,
             cluster,
+            before,
             params,
             threads: config.block.iter().product(),
             shared_bytes: kernel.dynamic_start + config.dynamic_shared,
@@ -77,7 +82,7 @@ impl<'a> Launch<'a> {
     }
 
     /// Runs all blocks.
-    pub fn run(&self) -> Result<Counters, Box<Fault>> {
+    pub fn run(&self) -> Result<(Counters, Footprint), Box<Fault>> {
         let blocks = clusters(&self.config, self.cluster);
         let workers = (rayon::current_num_threads() as u64).min(blocks);
         let next = AtomicU64::new(0);
@@ -128,14 +133,35 @@ impl<'a> Launch<'a> {
         {
             return Err(fault);
         }
+        let footprint = Footprint::of(&spans);
         if self.checks.global_races {
-            counters.unique_bytes_read = Some(unique_bytes(&spans, |touch| touch != Touch::Write));
-            counters.unique_bytes_written = Some(unique_bytes(&spans, |touch| !touch.is_read()));
+            let [read, written] = footprint.bytes();
+            counters.unique_bytes_read = Some(read);
+            counters.unique_bytes_written = Some(written);
+            if let Some(early) = self.before.and_then(|before| before.meets(&spans)) {
+                return Err(self.too_early(early));
+            }
             if let Some((first, second, address)) = find_race(spans) {
                 return Err(self.race(first, second, address));
             }
         }
-        Ok(counters)
+        Ok((counters, footprint))
+    }
+
+    /// The fault of an access that did not wait for the launch before.
+    fn too_early(&self, (span, address, wrote): (Span, u64, bool)) -> Box<Fault> {
+        let how = if wrote { "wrote" } else { "read" };
+        Box::new(Fault {
+            kind: FaultKind::GlobalRace,
+            kernel: self.kernel.name.clone(),
+            site: self.site(span.block, span.thread, span.pc),
+            other: None,
+            address: Some(address),
+            allocation: self.gpu.memory().nearest(address),
+            detail: format!(
+                "the launch before {how} it and may still run: no `griddepcontrol.wait` lies before the access"
+            ),
+        })
     }
 
     /// The fault of two blocks that touched one address.

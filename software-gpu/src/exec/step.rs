@@ -203,6 +203,7 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp, turn: u32) -> Outcome<Stop> {
                 }
             }
             Op::ActiveMask { d } => warp.spread(d, mask, mask),
+            Op::GridWait => warp.early = false,
             Op::Fence | Op::Nop => {}
             op => together::execute(room, warp, mask, op)?,
         }

@@ -210,8 +210,11 @@ fn class_of(op: Op) -> InstructionClass {
         | Op::Fence
         | Op::AsyncCommit
         | Op::AsyncWait { .. } => InstructionClass::Barrier,
-        Op::Branch { .. } | Op::BranchTable { .. } | Op::Exit | Op::Trap | Op::Nop => {
-            InstructionClass::Control
-        }
+        Op::Branch { .. }
+        | Op::BranchTable { .. }
+        | Op::Exit
+        | Op::Trap
+        | Op::GridWait
+        | Op::Nop => InstructionClass::Control,
     }
 }

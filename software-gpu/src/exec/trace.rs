@@ -47,6 +47,8 @@ pub(super) struct Span {
     /// The thread that touched the first byte.
     pub thread: u32,
     pub touch: Touch,
+    /// While the launch before may still have run.
+    pub early: bool,
 }
 
 /// The ranges of the blocks that a worker ran.
@@ -75,6 +77,7 @@ impl Trace {
 
     /// Notes a range.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "they are what a span has")]
     pub fn note(
         &mut self,
         access: u32,
@@ -83,9 +86,12 @@ impl Trace {
         bytes: u64,
         pc: u32,
         thread: u32,
+        early: bool,
     ) {
         let end = start + bytes;
-        if let Some(span) = self.spans.get_mut(self.last[access as usize] as usize) {
+        if let Some(span) = self.spans.get_mut(self.last[access as usize] as usize)
+            && span.early == early
+        {
             if start >= span.start && end <= span.end {
                 return;
             }
@@ -102,6 +108,7 @@ impl Trace {
             pc,
             thread,
             touch,
+            early,
         });
     }
 }
@@ -156,20 +163,7 @@ impl Reach {
 /// The first byte that two blocks touched, one writing, if there is one.
 pub(super) fn find_race(mut spans: Vec<Span>) -> Option<(Span, Span, u64)> {
     // What nothing wrote cannot be raced for: most reads go here.
-    let mut writes: Vec<(u64, u64)> = spans
-        .iter()
-        .filter(|span| !span.touch.is_read())
-        .map(|span| (span.start, span.end))
-        .collect();
-    writes.par_sort_unstable();
-    let low = writes.first()?.0;
-    let mut merged: Vec<(u64, u64)> = vec![(low, low)];
-    for (start, end) in writes {
-        match merged.last_mut() {
-            Some(last) if start <= last.1 => last.1 = last.1.max(end),
-            _ => merged.push((start, end)),
-        }
-    }
+    let merged = merged(&spans, |touch| !touch.is_read());
     spans.retain(|span| {
         !span.touch.is_read() || {
             let after = merged.partition_point(|(start, _)| *start < span.end);
@@ -197,21 +191,22 @@ pub(super) fn find_race(mut spans: Vec<Span>) -> Option<(Span, Span, u64)> {
     None
 }
 
-/// Bytes in the union of the ranges that `of` picks.
-pub(super) fn unique_bytes(spans: &[Span], of: impl Fn(Touch) -> bool + Sync) -> u64 {
+/// The union of the ranges that `of` picks: in order, and apart.
+pub(super) fn merged(spans: &[Span], of: impl Fn(Touch) -> bool) -> Vec<(u64, u64)> {
     let mut ranges: Vec<(u64, u64)> = spans
         .iter()
         .filter(|span| of(span.touch))
         .map(|span| (span.start, span.end))
         .collect();
     ranges.par_sort_unstable();
-    let mut total = 0;
-    let mut reach = 0;
-    for (start, end) in ranges {
-        total += end.saturating_sub(start.max(reach));
-        reach = reach.max(end);
-    }
-    total
+    ranges.dedup_by(|next, last| {
+        let joins = next.0 <= last.1;
+        if joins {
+            last.1 = last.1.max(next.1);
+        }
+        joins
+    });
+    ranges
 }
 
 #[cfg(test)]
@@ -226,6 +221,7 @@ mod tests {
             pc: 0,
             thread: 0,
             touch,
+            early: false,
         }
     }
 
@@ -260,12 +256,15 @@ mod tests {
     }
 
     #[test]
-    fn unique_bytes_count_once() {
+    fn ranges_are_merged_in_order() {
         let spans = [
             span(1, 0, 10, Touch::Read),
             span(2, 5, 20, Touch::Read),
             span(3, 30, 31, Touch::Write),
+            span(3, 40, 50, Touch::Read),
+            span(4, 2, 3, Touch::Read),
         ];
-        assert_eq!(unique_bytes(&spans, |touch| touch == Touch::Read), 20);
+        let read = merged(&spans, |touch| touch == Touch::Read);
+        assert_eq!(read, [(0, 20), (40, 50)]);
     }
 }

@@ -68,6 +68,8 @@ pub(super) struct Warp {
     pub index: u32,
     pub rank: u32,
     pub state: State,
+    /// It has not waited for the launch before its own, which may still run.
+    pub early: bool,
     /// Local memory, a thread after the other.
     pub local: Vec<u8>,
     /// For the race check: warp barriers passed, when its block last passed a barrier, and the cluster's.
@@ -95,6 +97,7 @@ impl Warp {
             index: 0,
             rank: 0,
             state: State::Done,
+            early: false,
             local: vec![0xff; local_bytes as usize * 32],
             syncs: 0,
             epoch: 0,
@@ -105,7 +108,7 @@ impl Warp {
     }
 
     /// Puts the warp at the start, with these lanes.
-    pub fn start(&mut self, rank: u32, index: u32, lanes: u32, epoch: u32) {
+    pub fn start(&mut self, rank: u32, index: u32, lanes: u32, epoch: u32, early: bool) {
         self.rank = rank;
         self.index = index;
         self.pc = 0;
@@ -115,6 +118,7 @@ impl Warp {
         self.meet = NEVER;
         self.stack.clear();
         self.state = State::Ready;
+        self.early = early;
         self.syncs = 0;
         self.epoch = epoch;
         self.cluster = ClusterClock::default();

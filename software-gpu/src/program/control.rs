@@ -41,6 +41,19 @@ impl<'a> Decoder<'a> {
                 self.emit(form, Op::ActiveMask { d });
             }
             "elect" => self.elect(form)?,
+            "griddepcontrol" => {
+                let op = form.take_some(|name| match name {
+                    "wait" => Some(Op::GridWait),
+                    // When the launch behind this one begins is not said: it always may.
+                    "launch_dependents" => Some(Op::Nop),
+                    _ => None,
+                });
+                let Some(op) = op else {
+                    return form.fail("griddepcontrol is .wait or .launch_dependents");
+                };
+                let [] = form.operands()?;
+                self.emit(form, op);
+            }
             "nanosleep" => {
                 form.take("u32");
                 self.emit(form, Op::Nop);

@@ -228,6 +228,8 @@ pub(crate) enum Op {
     },
     Exit,
     Trap,
+    /// Waits for the launch before, where this one may begin before that has ended.
+    GridWait,
     Nop,
 }
 

@@ -223,6 +223,7 @@ pub(super) fn visit(
         | Op::Fence
         | Op::Exit
         | Op::Trap
+        | Op::GridWait
         | Op::Nop => {}
     }
 }

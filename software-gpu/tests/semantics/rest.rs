@@ -221,6 +221,7 @@ fn every_opcode_is_in_a_test() {
         include_str!("whole_warps.rs"),
         include_str!("bench.rs"),
         include_str!("../clusters.rs"),
+        include_str!("../../src/driver/overlap.rs"),
         include_str!("../compiled.rs"),
         include_str!("../ptx/compiled.ptx"),
         include_str!("../checks/trap.ptx"),

@@ -24,9 +24,9 @@ pub struct Fault {
 /// What has to be built again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The kernels' PTX, but for those of clusters.
+    /// The kernels' PTX, but for those of sm_90's image.
     Device,
-    /// The PTX of the kernels of clusters.
+    /// The PTX of sm_90's image: the kernels of clusters, and those that wait for the launch before.
     Clusters,
     /// The library.
     Host,
@@ -292,6 +292,14 @@ pub const FAULTS: &[Fault] = &[
         "kernels-gpu/src/shared_row.rs",
         "            stage ^= 1;",
         "            stage ^= 0;",
+    ),
+    fault(
+        "reduce-does-not-wait",
+        "the second kernel reads the partials while the first may still write them",
+        Clusters,
+        "kernels-gpu/src/partials.rs",
+        "    ext::wait_for_dependencies();\n",
+        "",
     ),
     fault(
         "cluster-wait-dropped",

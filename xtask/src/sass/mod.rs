@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let scratch = Scratch::new()?;
     let mut failures = Vec::new();
     let mut written = Vec::new();
-    // By device: the kernels of all images that it takes any from.
+    // By device: the kernels that it takes, of all images.
     let mut tables: BTreeMap<&str, Vec<Kernel>> = BTreeMap::new();
     for image in IMAGES {
         let path = images::folder(&root).join(image.file_name());
@@ -48,7 +48,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let device = assembled.device;
             let kernels = kernels(assembled, &listing).with_context(|| device.to_owned())?;
             failures.extend(kernels.iter().flat_map(|kernel| kernel.complaints(device)));
-            tables.entry(device).or_default().extend(kernels);
+            let table = tables.entry(device).or_default();
+            // The host takes a kernel from the newest image that has it.
+            table.retain(|old| kernels.iter().all(|new| new.name != old.name));
+            table.extend(kernels);
         }
     }
     for (device, mut kernels) in tables {

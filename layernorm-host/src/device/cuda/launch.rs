@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use cust::sys;
 
-use super::{Shared, context};
+use super::{Shared, context, overlap};
 use crate::plan::{self, Launch};
 use crate::trace::span;
 use crate::{BackwardPointers, Entry, ForwardPointers, Problem, Result};
@@ -106,6 +106,12 @@ impl Shared {
         span!("launch", kernel = %launch.entry, grid = launch.grid, block = launch.block);
         let _current = self.context.enter()?;
         let function = self.kernels.function(launch.entry, &self.context)?;
+        if launch.overlaps && self.overlaps {
+            // SAFETY: as below; the plan says it of kernels alone that wait by themselves.
+            let result = unsafe { overlap::launch(stream, launch, function.raw(), parameters) };
+            return context::check(result)
+                .map_err(|error| self.context.error("launching a kernel", error));
+        }
         // SAFETY: the function is alive with its module; `parameters` points to values of the types
         // and in the order of the entry point, which the driver copies before it returns; the caller
         // answers for the memory that they name.

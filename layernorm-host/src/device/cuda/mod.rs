@@ -9,6 +9,7 @@ mod event;
 mod launch;
 mod launcher;
 mod module;
+mod overlap;
 mod pinned;
 mod run;
 
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     compute_capability: (u32, u32),
     limits: Limits,
     l2_cache_bytes: u32,
+    /// A launch may begin before the one before it has ended.
+    overlaps: bool,
     context: Context,
     kernels: Kernels,
 }
@@ -198,6 +201,7 @@ impl Shared {
                 compute_capability,
             },
             l2_cache_bytes: attribute(DeviceAttribute::L2CacheSize)?,
+            overlaps: overlap::is_known(),
             context: Context::retain(device, &name)?,
             kernels: Kernels::for_device(&name, compute_capability)?,
             name,

@@ -88,6 +88,15 @@ pub fn cluster_dimensions<const BLOCKS: u32>() {
     }
 }
 
+/// In a launch that may begin before the launch before it on its stream has ended (programmatic stream serialisation),
+/// waits until that has, and its writes are seen; in any other, does nothing. From sm_90 on.
+#[gpu_only]
+#[inline(always)]
+pub fn wait_for_dependencies() {
+    // SAFETY: it waits, and no access may move across it.
+    unsafe { core::arch::asm!("griddepcontrol.wait;", options(nostack, preserves_flags)) }
+}
+
 /// A [`Shared`] array of some block of the cluster. Indices are not checked.
 #[derive(Clone, Copy)]
 pub struct ClusterShared<T> {
