@@ -17,7 +17,7 @@ target=$(cargo metadata --format-version 1 --no-deps --offline | grep -o '"targe
 # Tests are built under names with a hash, which cargo prints.
 built=$({
     cargo test --release --no-run --package layernorm-tests --test cuda &&
-        cargo test --release --no-run --package layernorm-host --test '*'
+        cargo test --release --no-run --package layernorm-host --tests
 } 2>&1) || {
     echo "$built" >&2
     exit 1
