@@ -274,6 +274,12 @@ fn overflow(device: &Device) -> Verdict {
         &(1usize << 47).to_string(),
         "out of memory"
     );
+    if let Err(Error::OutOfMemory { free, total, .. }) =
+        Tensor::empty(DType::F16, &[1 << 46], device)
+        && !(0 < free && free <= total)
+    {
+        return Err(format!("{free} bytes of {total} are free"));
+    }
     let layer = LayerNorm::new(&[1 << 45], DType::F32, device);
     refused!(
         layer,

@@ -219,4 +219,27 @@ mod tests {
         ));
         Kernels::for_device("T4", (7, 5)).unwrap();
     }
+
+    #[test]
+    fn what_the_driver_cannot_compile_is_an_error_with_its_log() {
+        let device = crate::Device::software(0).unwrap();
+        let shared = device.cuda_shared().unwrap();
+        let _current = shared.context.enter().unwrap();
+        let ptx = ".version 7.0\n.target sm_75\n.address_size 64\n\
+            .visible .entry k()\n{\n    no.such.instruction;\n    ret;\n}\n";
+        let (cause, log) = load(ptx).map(drop).unwrap_err();
+        assert_eq!(cause.to_string(), "CUDA_ERROR_INVALID_PTX (218)");
+        assert!(log.contains("no.such.instruction"), "{log}");
+        let error = Error::Jit {
+            device: "T4".to_owned(),
+            target: 75,
+            cause,
+            log: log.clone(),
+        };
+        let shown = error.to_string();
+        assert!(
+            shown.contains("sm_75") && shown.ends_with(log.trim()),
+            "{shown}"
+        );
+    }
 }
