@@ -77,7 +77,7 @@
 //! | `ndarray` | no | tensors from and to `ndarray` |
 //! | `tracing` | no | spans for passes, and within them plan, load and launch |
 
-#![deny(missing_docs)]
+#![deny(missing_docs, missing_debug_implementations)]
 
 pub mod abi;
 mod cpu;

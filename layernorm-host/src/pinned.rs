@@ -152,6 +152,12 @@ impl<T: Element> Copying<T> {
     }
 }
 
+impl<T: Element> fmt::Debug for Copying<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Copying({:?})", self.tensor)
+    }
+}
+
 impl<T: Element> Drop for Copying<T> {
     fn drop(&mut self) {
         if self.memory.is_some() && self.tensor.device().synchronize().is_err() {

@@ -44,6 +44,13 @@ pub struct Launcher {
     shared: Arc<Shared>,
 }
 
+/// The device: `cuda:0`, `software:0`.
+impl std::fmt::Debug for Launcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Launcher({}:{})", self.shared.kind, self.shared.ordinal)
+    }
+}
+
 impl Launcher {
     /// A launcher for a CUDA or software device.
     ///
