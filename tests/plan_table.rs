@@ -1,8 +1,8 @@
-//! The bytes that an H100's multiprocessor has in flight, for each row of the plan: a table in docs/performance.md.
-//! Registers are ptxas's, from docs/sass; a warp's bytes before it first uses some of them are the software GPU's
-//! count; how many warps there are is `occupancy`'s.
+//! What the plan chooses for each length of a row, and what can be counted of it: the table in docs/plan.md, which says
+//! what its columns are. Registers are ptxas's, from docs/sass; how many warps there are is `occupancy`'s; the rest is
+//! what the software GPU counts.
 //!
-//! `LAYERNORM_WRITE_TABLES=1 cargo test -p layernorm-tests --test in_flight` makes the table again.
+//! `LAYERNORM_WRITE_TABLES=1 cargo test -p layernorm-tests --test plan_table` makes the table again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,10 +14,14 @@ use layernorm_host::{BackwardPointers, DType, ForwardPointers, Problem};
 use layernorm_tests::direct::{Direct, Done};
 use layernorm_tests::occupancy::{Block, resident_blocks};
 
-const BEGIN: &str = "<!-- bytes in flight: made by tests/in_flight.rs -->\n";
-const END: &str = "<!-- end of bytes in flight -->";
+const BEGIN: &str = "<!-- plan: made by tests/plan_table.rs -->\n";
+const END: &str = "<!-- end of plan -->";
+const PAGE: &str = "docs/plan.md";
 
-const COLUMNS: [usize; 8] = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536];
+const COLUMNS: [usize; 25] = [
+    1, 7, 64, 128, 129, 256, 384, 512, 768, 1000, 1023, 1024, 1536, 2048, 3072, 4096, 4099, 5120,
+    8192, 12_288, 16_384, 32_768, 65_536, 131_072, 262_144,
+];
 
 /// Bytes that a multiprocessor should have in flight.
 const AIM: u64 = 32 << 10;
@@ -40,6 +44,11 @@ fn registers() -> BTreeMap<String, (u32, u32)> {
         .collect()
 }
 
+/// Enough for every block of two multiprocessors to go on to further rows.
+fn few_rows(n_cols: usize) -> usize {
+    (393_216 / n_cols).clamp(8, 4096)
+}
+
 /// Launches on 132 multiprocessors, and what each kernel did on two of them with a few rows a block.
 fn launches(
     n_cols: usize,
@@ -49,8 +58,7 @@ fn launches(
 ) -> Vec<(&'static str, Launch, Done)> {
     let problem = |n_rows| Problem::new(n_rows, n_cols, dtype, dtype, 1e-5).expect("a problem");
     let size = dtype.size();
-    // Enough for every block of two multiprocessors to go on to further rows.
-    let n_rows = (393_216 / n_cols).clamp(8, 4096);
+    let n_rows = few_rows(n_cols);
     let (large, small) = (problem(4096), problem(n_rows));
     let rows = n_rows * n_cols * size;
     let forward = ForwardPointers {
@@ -94,8 +102,8 @@ fn table() -> String {
     let registers = registers();
     let (few, all) = (Direct::new("h100", 2, true), Direct::new("h100", 132, true));
     let mut text = String::from(
-        "| pass | x | n_cols | kernel | registers | warps an SM | bytes a warp | KiB in flight an SM |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| pass | x | n_cols | kernel | requested / different | sectors | instructions | registers | warps | in flight |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut below = Vec::new();
     for dtype in [DType::F32, DType::F16, DType::BF16] {
@@ -116,6 +124,10 @@ fn table() -> String {
                 let of_warp =
                     counters.bytes_in_flight_before_first_use / counters.loading_warps.max(1);
                 let bytes = u64::from(warps) * of_warp;
+                let sectors = counters.global_load_sectors + counters.global_store_sectors;
+                let requests = counters.global_load_requests + counters.global_store_requests;
+                let different = [counters.unique_bytes_read, counters.unique_bytes_written];
+                let different: u64 = different.into_iter().flatten().sum();
                 let variant = done.variant();
                 let mark = if bytes < AIM && n_cols >= 1024 {
                     " (below)"
@@ -127,7 +139,10 @@ fn table() -> String {
                 }
                 let _ = writeln!(
                     text,
-                    "| {pass} | {dtype} | {n_cols} | `{variant}` | {registers} | {warps} | {of_warp} | {:.1}{mark} |",
+                    "| {pass} | {dtype} | {n_cols} | `{variant}` | {:.2} | {:.1} | {:.1} | {registers} | {warps} | {:.1}{mark} |",
+                    (sectors * 32) as f64 / different as f64,
+                    sectors as f64 / requests as f64,
+                    counters.lane_instructions as f64 / (few_rows(n_cols) * n_cols) as f64,
                     bytes as f64 / 1024.0
                 );
             }
@@ -149,16 +164,13 @@ fn table() -> String {
 
 #[test]
 fn the_table_is_of_these_kernels() {
-    let path = file("docs/performance.md");
-    let page = fs::read_to_string(&path)
-        .expect("docs/performance.md")
-        .replace('\r', "");
+    let path = file(PAGE);
+    let page = fs::read_to_string(&path).expect(PAGE).replace('\r', "");
     let (before, rest) = page.split_once(BEGIN).expect("the table's start");
     let (committed, after) = rest.split_once(END).expect("the table's end");
     let made = format!("\n{}\n", table());
     if env::var_os("LAYERNORM_WRITE_TABLES").is_some() {
-        fs::write(&path, format!("{before}{BEGIN}{made}{END}{after}"))
-            .expect("docs/performance.md");
+        fs::write(&path, format!("{before}{BEGIN}{made}{END}{after}")).expect(PAGE);
     } else {
         for (committed, made) in committed.lines().zip(made.lines()) {
             assert_eq!(
