@@ -10,6 +10,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("means_far_from_zero", far_means),
     ("constant_rows", constant_rows),
     ("one_hot_rows", one_hot_rows),
+    ("rows_that_drift", drifting_rows),
     ("denormals", denormals),
     ("the_largest_that_squares_hold", large),
     ("the_largest_finite", largest),
@@ -89,6 +90,26 @@ fn one_hot_rows(device: &Device) -> Verdict {
             // Far above eps.
             with_x(&case, |r, c| 1000.0 * hot(r, c), device)?;
         }
+    }
+    Ok(())
+}
+
+/// Parts of a row have means of their own, which count by their columns: where a block or a lane has a part, and the last
+/// has less than the others. The longest are for forward's clusters.
+fn drifting_rows(device: &Device) -> Verdict {
+    let longest = [
+        (DType::F32, 60_004),
+        (DType::F32, 100_004),
+        (DType::BF16, 120_008),
+    ];
+    let all = COLUMNS.map(|n_cols| (DType::F32, n_cols));
+    for (dtype, n_cols) in all.into_iter().chain(longest) {
+        let case = Case::new(2, n_cols, dtype, dtype);
+        let drift = |r: usize, c: usize| {
+            let along = c as f64 / n_cols as f64;
+            4.0 * along + ((r * 13 + c) as f64 * 0.7).sin()
+        };
+        with_x(&case, drift, device)?;
     }
     Ok(())
 }
