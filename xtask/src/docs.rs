@@ -294,11 +294,20 @@ mod tests {
             .skip(2)
             .take_while(|line| line.starts_with('|'));
         let mut tests = String::new();
-        for folder in ["software-gpu/tests", "cuda-driver/tests"] {
+        for folder in [
+            "software-gpu/tests",
+            "software-gpu/src/driver",
+            "cuda-driver/tests",
+        ] {
             for entry in fs::read_dir(root.join(folder)).unwrap() {
                 let path = entry.unwrap().path();
                 if path.extension().is_some_and(|extension| extension == "rs") {
-                    tests += &fs::read_to_string(path).unwrap();
+                    let text = fs::read_to_string(path).unwrap();
+                    // Those inside a module are indented.
+                    text.lines().for_each(|line| {
+                        tests += line.trim_start();
+                        tests += "\n";
+                    });
                 }
             }
         }
