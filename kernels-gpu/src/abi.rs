@@ -41,17 +41,23 @@ pub struct RowTile {
 impl RowTile {
     /// The longest row that fits, in vectors.
     pub const fn max_vectors(&self) -> u32 {
-        self.lanes * self.vecs
+        self.lanes.saturating_mul(self.vecs)
     }
 
-    /// Rows that a block has in work at a time.
+    /// Rows that a block has in work at a time; 0 without lanes.
     pub const fn rows_per_block(&self) -> u32 {
-        self.block / self.lanes
+        match self.lanes {
+            0 => 0,
+            lanes => self.block / lanes,
+        }
     }
 
     /// Dynamic shared memory of a block for each tensor that it stages (x; x and dy), in bytes.
     pub const fn ring_bytes(&self) -> u32 {
-        self.stages * self.vecs * self.block * VECTOR_BYTES
+        self.stages
+            .saturating_mul(self.vecs)
+            .saturating_mul(self.block)
+            .saturating_mul(VECTOR_BYTES)
     }
 
     /// Dynamic shared memory of a `ragged` variant's block, for so many tensors that are read (x; x and dy),
@@ -60,16 +66,19 @@ impl RowTile {
     pub const fn ragged_bytes(&self, tensors: u32) -> u32 {
         let images = match self.stages {
             0 => tensors,
-            stages => tensors * stages + 1,
+            stages => tensors.saturating_mul(stages).saturating_add(1),
         };
-        images * self.rows_per_block() * image_vectors(self.lanes, self.vecs) * VECTOR_BYTES
+        images
+            .saturating_mul(self.rows_per_block())
+            .saturating_mul(image_vectors(self.lanes, self.vecs))
+            .saturating_mul(VECTOR_BYTES)
     }
 }
 
 /// Vectors of the image of a row of up to `lanes * vecs` vectors: one more where the row starts inside a
 /// vector, and zeros after its end.
 pub const fn image_vectors(lanes: u32, vecs: u32) -> u32 {
-    lanes * vecs + 2
+    lanes.saturating_mul(vecs).saturating_add(2)
 }
 
 const fn tile(lanes: u32, vecs: u32, block: u32, stages: u32, blocks_per_sm: u32) -> RowTile {
@@ -222,7 +231,7 @@ pub struct ClusterTile {
 impl ClusterTile {
     /// The longest row that fits, in vectors.
     pub const fn max_vectors(&self) -> u32 {
-        self.blocks * self.tile.max_vectors()
+        self.blocks.saturating_mul(self.tile.max_vectors())
     }
 }
 

@@ -118,6 +118,11 @@ fn of_member(package: &Package, toolchain: &str) -> Vec<String> {
         faults.push(format!("{name}: no description"));
     }
     if !PUBLISHED.contains(&name.as_str()) {
+        if package.publish.as_ref().is_none_or(|to| !to.is_empty()) {
+            faults.push(format!(
+                "{name} is not to be published and lacks `publish = false`"
+            ));
+        }
         return faults;
     }
     if package.publish.is_some() {
@@ -237,7 +242,7 @@ mod tests {
             rust_version: Some("1.95".into()),
             keywords: vec!["k".into()],
             categories: vec!["c".into()],
-            publish: None,
+            publish: (!PUBLISHED.contains(&name)).then(Vec::new),
             dependencies: dependency
                 .map(|name| Dependency {
                     name: name.into(),
@@ -257,6 +262,9 @@ mod tests {
             of_member(&package("kernels-gpu", None), "channel = \"1.96.0\"").len(),
             1
         );
+        let mut loose = package("kernels-gpu", None);
+        loose.publish = None;
+        assert_eq!(faults(&loose), 1);
         let mut bare = package("software-gpu", None);
         (bare.readme, bare.keywords, bare.publish) = (None, Vec::new(), Some(Vec::new()));
         assert_eq!(faults(&bare), 3);

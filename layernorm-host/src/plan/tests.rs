@@ -4,7 +4,7 @@ use kernels_gpu::abi::{STATIC_SHARED_BYTES, VECTOR_BYTES, cluster_share};
 
 use super::kernel::{COLUMNS_BLOCKS_PER_SM, clusters_at_a_time};
 use super::*;
-use crate::Variant;
+use crate::{Image, Variant};
 
 const H200: Limits = Limits {
     max_grid: i32::MAX as u32,
@@ -364,4 +364,31 @@ fn long_rows_go_by_columns_backward_in_one_round_of_blocks() {
     }
     let short = problem(4096, 4096, DType::BF16);
     assert_eq!(row_sums_bytes(&short, &A100), 0);
+}
+
+#[test]
+fn only_a_kernel_that_waits_by_itself_may_overlap() {
+    for limits in [H200, A100] {
+        for dtype in DType::ALL {
+            for n_rows in [0, 1, 4096] {
+                let problem = problem(n_rows, 1024, dtype);
+                let plan = backward(&problem, &backward_args(&problem), &limits).unwrap();
+                let launches = [plan.sums, plan.rows, Some(plan.reduce)];
+                for launch in launches.into_iter().flatten() {
+                    let entry = launch.entry.to_string();
+                    let image = Image::with_kernel(&entry, limits.compute_capability).unwrap();
+                    let waits = image
+                        .kernel(&entry)
+                        .unwrap()
+                        .contains("griddepcontrol.wait");
+                    // Without rows there is no launch of this pass before it.
+                    assert_eq!(
+                        launch.overlaps,
+                        waits && n_rows > 0,
+                        "{entry}, {n_rows} rows"
+                    );
+                }
+            }
+        }
+    }
 }

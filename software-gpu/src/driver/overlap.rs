@@ -50,92 +50,45 @@ mod tests {
     const OK: u32 = 0;
     const FAILED: u32 = 719;
 
-    /// `write` fills a block's 64 words; the others read them and write what they read behind them: having waited, all
-    /// threads or the first warp before a barrier; without having waited; and after they have read it too early.
-    /// `own` touches nothing that `write` does.
-    const TEXT: &str = "\
-.version 7.8
-.target sm_90
-.address_size 64
-.visible .entry write(.param .u64 p)
-{
-	.reg .b32 %r<3>;
-	.reg .b64 %rd<4>;
-	ld.param.u64 %rd1, [p];
-	mov.u32 %r1, %tid.x;
-	mul.wide.u32 %rd2, %r1, 4;
-	add.u64 %rd3, %rd1, %rd2;
-	st.global.u32 [%rd3], %r1;
-	griddepcontrol.launch_dependents;
-	ret;
-}
-.visible .entry waits(.param .u64 p)
-{
-	.reg .b32 %r<3>;
-	.reg .b64 %rd<4>;
-	ld.param.u64 %rd1, [p];
-	mov.u32 %r1, %tid.x;
-	mul.wide.u32 %rd2, %r1, 4;
-	add.u64 %rd3, %rd1, %rd2;
-	griddepcontrol.wait;
-	ld.global.u32 %r2, [%rd3];
-	st.global.u32 [%rd3+256], %r2;
-	ret;
-}
-.visible .entry waits_in_a_warp(.param .u64 p)
-{
-	.reg .pred %p<2>;
-	.reg .b32 %r<3>;
-	.reg .b64 %rd<4>;
-	ld.param.u64 %rd1, [p];
-	mov.u32 %r1, %tid.x;
-	mul.wide.u32 %rd2, %r1, 4;
-	add.u64 %rd3, %rd1, %rd2;
-	setp.ge.u32 %p1, %r1, 32;
-	@%p1 bra $BEHIND;
-	griddepcontrol.wait;
-$BEHIND:
-	bar.sync 0;
-	ld.global.u32 %r2, [%rd3];
-	st.global.u32 [%rd3+256], %r2;
-	ret;
-}
-.visible .entry forgets(.param .u64 p)
-{
-	.reg .b32 %r<3>;
-	.reg .b64 %rd<4>;
-	ld.param.u64 %rd1, [p];
-	mov.u32 %r1, %tid.x;
-	mul.wide.u32 %rd2, %r1, 4;
-	add.u64 %rd3, %rd1, %rd2;
-	ld.global.u32 %r2, [%rd3];
-	griddepcontrol.wait;
-	st.global.u32 [%rd3+256], %r2;
-	ret;
-}
-.visible .entry overwrites(.param .u64 p)
-{
-	.reg .b32 %r<3>;
-	.reg .b64 %rd<4>;
-	ld.param.u64 %rd1, [p];
-	mov.u32 %r1, %tid.x;
-	mul.wide.u32 %rd2, %r1, 4;
-	add.u64 %rd3, %rd1, %rd2;
-	st.global.u32 [%rd3], %r1;
-	ret;
-}
-.visible .entry own(.param .u64 p)
-{
-	.reg .b32 %r<3>;
-	.reg .b64 %rd<4>;
-	ld.param.u64 %rd1, [p];
-	mov.u32 %r1, %tid.x;
-	mul.wide.u32 %rd2, %r1, 4;
-	add.u64 %rd3, %rd1, %rd2;
-	st.global.u32 [%rd3+512], %r1;
-	ret;
-}
-\0";
+    /// Kernels of a block of 64 threads, `%rd3` being a thread's own word. `write` fills the words; others read them and
+    /// write what they read behind them: having waited, all threads or the first warp before a barrier; or without.
+    /// `overwrites` writes them without having waited, and `own` what nobody else touches.
+    const KERNELS: [(&str, &str); 6] = [
+        (
+            "write",
+            "st.global.u32 [%rd3], %r1; griddepcontrol.launch_dependents;",
+        ),
+        (
+            "waits",
+            "griddepcontrol.wait; ld.global.u32 %r2, [%rd3]; st.global.u32 [%rd3+256], %r2;",
+        ),
+        (
+            "waits_in_a_warp",
+            "setp.ge.u32 %p1, %r1, 32; @%p1 bra $BEHIND; griddepcontrol.wait; $BEHIND: bar.sync 0; \
+             ld.global.u32 %r2, [%rd3]; st.global.u32 [%rd3+256], %r2;",
+        ),
+        (
+            "forgets",
+            "ld.global.u32 %r2, [%rd3]; griddepcontrol.wait; st.global.u32 [%rd3+256], %r2;",
+        ),
+        ("overwrites", "st.global.u32 [%rd3], %r1;"),
+        ("own", "st.global.u32 [%rd3+512], %r1;"),
+    ];
+
+    /// The kernels as a module, with a zero at its end.
+    fn text() -> String {
+        let kernels = KERNELS.map(|(name, body)| {
+            format!(
+                ".visible .entry {name}(.param .u64 p)\n{{\n\
+                 .reg .pred %p<2>; .reg .b32 %r<3>; .reg .b64 %rd<4>;\n\
+                 ld.param.u64 %rd1, [p]; mov.u32 %r1, %tid.x;\n\
+                 mul.wide.u32 %rd2, %r1, 4; add.u64 %rd3, %rd1, %rd2;\n\
+                 {body}\nret;\n}}\n"
+            )
+        });
+        let head = ".version 7.8\n.target sm_90\n.address_size 64\n";
+        format!("{head}{}\0", kernels.concat())
+    }
 
     /// Launches of a module's kernels over one block of 64 threads.
     struct Kernels {
@@ -146,8 +99,9 @@ $BEHIND:
     impl Kernels {
         fn load() -> Kernels {
             let mut module = 0;
+            let text = text();
             // SAFETY: the text ends in a zero.
-            let code = unsafe { cuModuleLoadData(&mut module, TEXT.as_ptr()) };
+            let code = unsafe { cuModuleLoadData(&mut module, text.as_ptr()) };
             assert_eq!(code, OK);
             let memory = alloc(1024);
             Kernels { module, memory }
@@ -215,13 +169,13 @@ $BEHIND:
 
     #[test]
     fn what_has_not_waited_is_a_fault() {
-        for (name, how) in [("forgets", "wrote"), ("overwrites", "wrote")] {
+        for name in ["forgets", "overwrites"] {
             let _context = TestContext::new();
             let kernels = Kernels::load();
             assert_eq!(kernels.overlapped(name), FAILED, "{name}");
             let words = super::super::last_fault().unwrap();
-            let expected = format!("the launch before {how} it and may still run");
-            assert!(words.contains(&expected) && words.contains(name), "{words}");
+            let expected = "the launch before wrote it and may still run";
+            assert!(words.contains(expected) && words.contains(name), "{words}");
         }
     }
 
@@ -303,7 +257,7 @@ $BEHIND:
             ("7.8", "7.7"),
             ("wait;", "hold;"),
         ] {
-            let text = TEXT.replacen(old, new, 1);
+            let text = text().replacen(old, new, 1);
             let mut module = 0;
             // SAFETY: the text ends in a zero.
             let code = unsafe { cuModuleLoadData(&mut module, text.as_ptr()) };

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use std::path::Path;
 
+use layernorm_host::abi::{ClusterTile, RowTile};
 use layernorm_host::file::{Safetensors, SafetensorsFile, SafetensorsWriter, WholeFile, npy};
 use layernorm_host::{
     BackwardPointers, DType, Device, Entry, FastLayerNorm, ForwardPointers, GradientsInto, IMAGES,
@@ -18,6 +19,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("operands", operands),
     ("problems_and_plans", problems),
     ("limits", limits),
+    ("tiles", tiles),
     ("images", images),
     ("files", files),
     ("pinned_memory_and_timers", pinned_memory_and_timers),
@@ -210,6 +212,39 @@ fn problems(_: &Device) -> Verdict {
 }
 
 /// A device's numbers, each of them out of all sense while the others are an H100's.
+fn tiles(_: &Device) -> Verdict {
+    const NUMBERS: [u32; 4] = [0, 1, 33, u32::MAX];
+    for lanes in NUMBERS {
+        for vecs in NUMBERS {
+            for block in NUMBERS {
+                for stages in NUMBERS {
+                    let tile = RowTile {
+                        lanes,
+                        vecs,
+                        block,
+                        stages,
+                        blocks_per_sm: 0,
+                    };
+                    calm(
+                        || format!("{tile:?}"),
+                        || {
+                            let cluster = ClusterTile {
+                                blocks: stages,
+                                tile,
+                                rounds: 0,
+                            };
+                            let numbers = [tile.max_vectors(), tile.rows_per_block()];
+                            let bytes = [tile.ring_bytes(), tile.ragged_bytes(block)];
+                            (numbers, bytes, cluster.max_vectors())
+                        },
+                    )?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 fn limits(_: &Device) -> Verdict {
     const H100: plan::Limits = plan::Limits {
         max_grid: i32::MAX as u32,
