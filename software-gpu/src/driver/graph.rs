@@ -10,6 +10,7 @@ use super::context;
 use super::error::{Code, Outcome};
 use super::ffi::put;
 use super::handles::{Handle, Registry, fresh};
+use super::overlap;
 use super::stream;
 
 /// One piece of work.
@@ -69,7 +70,14 @@ pub(super) unsafe fn cuGraphInstantiate_v2(
 /// On a stream that is being captured, the work becomes part of that graph.
 pub(super) fn cuGraphLaunch(handle: usize, on: usize) -> Outcome {
     let graph = EXECUTABLE.get(handle)?;
-    submit(on, move || graph.work.iter().try_for_each(|work| work()))
+    let context = context::current()?;
+    submit(on, move || {
+        // Its launches are in an order of their own, under the streams that they were captured on.
+        overlap::forget_all(&context);
+        let outcome = graph.work.iter().try_for_each(|work| work());
+        overlap::forget_all(&context);
+        outcome
+    })
 }
 
 /// There is nothing to bring to the device before the launch.

@@ -250,6 +250,32 @@ mod tests {
     }
 
     #[test]
+    fn a_graph_overlaps_nothing_outside_of_it() {
+        let _context = TestContext::new();
+        let kernels = Kernels::load();
+        let (mut stream, mut graph, mut executable) = (0, 0, 0);
+        // SAFETY: what is written to is writable.
+        unsafe {
+            assert_eq!(cuStreamCreate(&mut stream, 1), OK);
+            assert_eq!(cuStreamBeginCapture_v2(stream, 2), OK);
+            assert_eq!(kernels.launch("forgets", Some(true), stream), OK);
+            assert_eq!(cuStreamEndCapture(stream, &mut graph), OK);
+            assert_eq!(cuGraphInstantiateWithFlags(&mut executable, graph, 0), OK);
+            assert_eq!(kernels.launch("write", None, stream), OK);
+            assert_eq!(cuGraphLaunch(executable, 0), OK);
+            assert_eq!(kernels.launch("overwrites", Some(true), stream), OK);
+        }
+    }
+
+    #[test]
+    fn a_launch_behind_one_that_overlaps_may_overlap_both() {
+        let _context = TestContext::new();
+        let kernels = Kernels::load();
+        assert_eq!(kernels.overlapped("own"), OK);
+        assert_eq!(kernels.launch("forgets", Some(true), 0), FAILED);
+    }
+
+    #[test]
     fn it_needs_sm_90() {
         let _context = TestContext::new();
         for (old, new) in [

@@ -3,7 +3,7 @@
 //! By programmatic stream serialisation a kernel may start while the launch before it on its stream still runs. What it
 //! does before its `griddepcontrol.wait` is then unordered with all of that launch.
 
-use super::trace::{Span, Touch, merged};
+use super::trace::{Span, Touch, first_in, merged, union};
 
 /// The ranges of global memory that a launch read, and those that it wrote: in order, and apart.
 #[derive(Debug, Default)]
@@ -12,18 +12,27 @@ pub(crate) struct Footprint {
     written: Vec<(u64, u64)>,
 }
 
-/// Whether there is a range that begins before `end` and ends after `start`; its first byte among those.
-fn first_in(ranges: &[(u64, u64)], start: u64, end: u64) -> Option<u64> {
-    let from = ranges.partition_point(|range| range.1 <= start);
-    let range = ranges.get(from).filter(|range| range.0 < end)?;
-    Some(range.0.max(start))
-}
-
 impl Footprint {
     pub(super) fn of(spans: &[Span]) -> Footprint {
         Footprint {
             read: merged(spans, |touch| touch != Touch::Write),
             written: merged(spans, |touch| !touch.is_read()),
+        }
+    }
+
+    /// The ranges that the launch wrote.
+    pub(super) fn written(&self) -> &[(u64, u64)] {
+        &self.written
+    }
+
+    /// What another launch touched counts as well.
+    pub(super) fn add(&mut self, other: &Footprint) {
+        for (own, other) in [
+            (&mut self.read, &other.read),
+            (&mut self.written, &other.written),
+        ] {
+            own.extend(other);
+            *own = union(std::mem::take(own));
         }
     }
 
@@ -81,5 +90,8 @@ mod tests {
         assert_eq!(meets(40, 50, Touch::Atomic, true), None, "side by side");
         assert_eq!(meets(0, 10, Touch::Constant, true), None, "both read");
         assert_eq!(meets(5, 6, Touch::Write, true), Some((5, false)));
+        let mut both = Footprint::of(&[span(8, 20, Touch::Write, false)]);
+        both.add(&before);
+        assert_eq!(both.bytes(), [10, 32]);
     }
 }

@@ -133,7 +133,7 @@ impl<'a> Launch<'a> {
         {
             return Err(fault);
         }
-        let footprint = Footprint::of(&spans);
+        let mut footprint = Footprint::of(&spans);
         if self.checks.global_races {
             let [read, written] = footprint.bytes();
             counters.unique_bytes_read = Some(read);
@@ -141,9 +141,13 @@ impl<'a> Launch<'a> {
             if let Some(early) = self.before.and_then(|before| before.meets(&spans)) {
                 return Err(self.too_early(early));
             }
-            if let Some((first, second, address)) = find_race(spans) {
+            if let Some((first, second, address)) = find_race(spans, footprint.written()) {
                 return Err(self.race(first, second, address));
             }
+        }
+        if let Some(before) = self.before {
+            // A launch behind this one may begin while this one still waits.
+            footprint.add(before);
         }
         Ok((counters, footprint))
     }

@@ -160,16 +160,10 @@ impl Reach {
     }
 }
 
-/// The first byte that two blocks touched, one writing, if there is one.
-pub(super) fn find_race(mut spans: Vec<Span>) -> Option<(Span, Span, u64)> {
+/// The first byte that two blocks touched, one writing, if there is one; `written` is what any wrote, [`merged`].
+pub(super) fn find_race(mut spans: Vec<Span>, written: &[(u64, u64)]) -> Option<(Span, Span, u64)> {
     // What nothing wrote cannot be raced for: most reads go here.
-    let merged = merged(&spans, |touch| !touch.is_read());
-    spans.retain(|span| {
-        !span.touch.is_read() || {
-            let after = merged.partition_point(|(start, _)| *start < span.end);
-            after > 0 && merged[after - 1].1 > span.start
-        }
-    });
+    spans.retain(|span| !span.touch.is_read() || first_in(written, span.start, span.end).is_some());
     spans.par_sort_unstable_by_key(|span| (span.start, span.end, span.block, span.pc));
     let mut reaches = [Touch::Read, Touch::Constant, Touch::Write, Touch::Atomic]
         .map(|touch| (touch, Reach::default()));
@@ -193,11 +187,12 @@ pub(super) fn find_race(mut spans: Vec<Span>) -> Option<(Span, Span, u64)> {
 
 /// The union of the ranges that `of` picks: in order, and apart.
 pub(super) fn merged(spans: &[Span], of: impl Fn(Touch) -> bool) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = spans
-        .iter()
-        .filter(|span| of(span.touch))
-        .map(|span| (span.start, span.end))
-        .collect();
+    let picked = spans.iter().filter(|span| of(span.touch));
+    union(picked.map(|span| (span.start, span.end)).collect())
+}
+
+/// The union of ranges: in order, and apart.
+pub(super) fn union(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     ranges.par_sort_unstable();
     ranges.dedup_by(|next, last| {
         let joins = next.0 <= last.1;
@@ -207,6 +202,13 @@ pub(super) fn merged(spans: &[Span], of: impl Fn(Touch) -> bool) -> Vec<(u64, u6
         joins
     });
     ranges
+}
+
+/// The first byte from `start` to `end` that is in one of the ranges, which are in order, and apart.
+pub(super) fn first_in(ranges: &[(u64, u64)], start: u64, end: u64) -> Option<u64> {
+    let from = ranges.partition_point(|range| range.1 <= start);
+    let range = ranges.get(from).filter(|range| range.0 < end)?;
+    Some(range.0.max(start))
 }
 
 #[cfg(test)]
@@ -225,6 +227,11 @@ mod tests {
         }
     }
 
+    fn race(spans: Vec<Span>) -> Option<(Span, Span, u64)> {
+        let written = merged(&spans, |touch| !touch.is_read());
+        find_race(spans, &written)
+    }
+
     #[test]
     fn a_race_is_two_blocks_one_writing() {
         use Touch::{Atomic, Read, Write};
@@ -237,9 +244,9 @@ mod tests {
             (Write, Atomic, true),
         ] {
             let both = |second, start| vec![span(1, 0, 10, a), span(second, start, 20, b)];
-            assert_eq!(find_race(both(2, 9)).is_some(), races, "{a:?} {b:?}");
-            assert!(find_race(both(1, 9)).is_none(), "one block");
-            assert!(find_race(both(2, 10)).is_none(), "side by side");
+            assert_eq!(race(both(2, 9)).is_some(), races, "{a:?} {b:?}");
+            assert!(race(both(1, 9)).is_none(), "one block");
+            assert!(race(both(2, 10)).is_none(), "side by side");
         }
     }
 
@@ -251,7 +258,7 @@ mod tests {
             span(2, 0, 30, Read),
             span(1, 20, 22, Write),
         ];
-        let (a, b, at) = find_race(spans).unwrap();
+        let (a, b, at) = race(spans).unwrap();
         assert_eq!((a.block, b.block, at), (2, 1, 20));
     }
 

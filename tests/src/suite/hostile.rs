@@ -211,7 +211,7 @@ fn problems(_: &Device) -> Verdict {
     Ok(())
 }
 
-/// A device's numbers, each of them out of all sense while the others are an H100's.
+/// Tiles as no table has them.
 fn tiles(_: &Device) -> Verdict {
     const NUMBERS: [u32; 4] = [0, 1, 33, u32::MAX];
     for lanes in NUMBERS {
@@ -245,6 +245,7 @@ fn tiles(_: &Device) -> Verdict {
     Ok(())
 }
 
+/// A device's numbers, each of them out of all sense while the others are an H100's.
 fn limits(_: &Device) -> Verdict {
     const H100: plan::Limits = plan::Limits {
         max_grid: i32::MAX as u32,
