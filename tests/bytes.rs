@@ -30,17 +30,17 @@ const READS: [(&str, u64); 3] = [
 const F64_FORWARD_READS: u64 = 3;
 
 /// The longest rows that the forward pass asks for once, aligned to 16 bytes, in columns: those that fit a
-/// cluster's registers, or without clusters a block's, or its shared memory. Longer ones are read once more, and all of f64.
+/// cluster's shared memory, or without clusters a block's, or its registers. Longer ones are read once more, and all of f64.
 const LONGEST_READ_ONCE: [(&str, DType, usize); 9] = [
-    ("h100", DType::F32, 131_072),
-    ("h100", DType::F16, 131_072),
-    ("h100", DType::BF16, 131_072),
+    ("h100", DType::F32, 446_464),
+    ("h100", DType::F16, 446_464),
+    ("h100", DType::BF16, 446_464),
     ("a100", DType::F32, 39_424),
     ("a100", DType::F16, 78_848),
     ("a100", DType::BF16, 78_848),
-    ("t4", DType::F32, 16_384),
-    ("t4", DType::F16, 28_160),
-    ("t4", DType::BF16, 28_160),
+    ("t4", DType::F32, 32_768),
+    ("t4", DType::F16, 32_768),
+    ("t4", DType::BF16, 32_768),
 ];
 
 fn reads(variant: &str) -> u64 {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | pass | `forward`, `backward` |
 //! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first), `f64_f64` (`any` alone) |
-//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `ragged_<lanes>x<vecs>` (the same for rows that start anywhere; forward for 16-bit x alone), `narrow_<lanes>x<vecs>` (one element an access; forward for f32 alone), `shared_<stages>` (a row in shared memory, forward alone), `cluster_<blocks>x<lanes>x<vecs>` (a long row over the blocks of a cluster; the image for sm_90 alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `any` |
+//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `ragged_<lanes>x<vecs>` (the same for rows that start anywhere; forward for 16-bit x alone), `narrow_<lanes>x<vecs>` (one element an access; forward for f32 alone), `shared_<stages>` (a row in shared memory, forward alone), `shared_cluster_<blocks>` (a row in the shared memory of a cluster's blocks, forward alone; the image for sm_90 alone), `cluster_<blocks>x<lanes>x<vecs>` (a long row over the blocks of a cluster; the image for sm_90 alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `any` |
 //!
 //! The second kernel of the backward pass is `layernorm_reduce_<weight>`, with weight one of `f32`,
 //! `f16`, `bf16`, `f64`.
@@ -36,6 +36,8 @@ pub struct RowTile {
     /// Blocks that a multiprocessor is meant to hold, which bounds their registers; 0: as the compiler
     /// likes. The grid of a kernel with stages is this many for each multiprocessor.
     pub blocks_per_sm: u32,
+    /// The fewest vectors of a row that it is for: with more lanes idle, what comes after the tiles is faster.
+    pub fewest: u32,
 }
 
 impl RowTile {
@@ -88,7 +90,13 @@ const fn tile(lanes: u32, vecs: u32, block: u32, stages: u32, blocks_per_sm: u32
         block,
         stages,
         blocks_per_sm,
+        fewest: 0,
     }
+}
+
+/// The same, for rows of at least so many vectors.
+const fn from(fewest: u32, tile: RowTile) -> RowTile {
+    RowTile { fewest, ..tile }
 }
 
 /// The forward pass's `rows` variants for f16 and bf16, shortest row first. Measured on an H100;
@@ -97,7 +105,7 @@ pub const FORWARD_TILES_HALF: &[RowTile] = &[
     // Several rows a warp, so that short rows keep all its lanes busy.
     tile(8, 1, 128, 0, 0),
     tile(8, 2, 128, 0, 0),
-    tile(16, 2, 128, 0, 0),
+    tile(16, 2, 256, 0, 0),
     tile(16, 3, 128, 0, 0),
     // From here a row has the block: what is the same in all threads then costs no registers.
     tile(64, 1, 64, 0, 0),
@@ -111,6 +119,8 @@ pub const FORWARD_TILES_HALF: &[RowTile] = &[
     tile(256, 4, 256, 0, 0),
     tile(512, 3, 512, 0, 0),
     tile(512, 4, 512, 0, 2),
+    // Rows of 30721 to 32768 columns: all of a multiprocessor's threads, which are idle together.
+    from(15 * 256 + 1, tile(1024, 4, 1024, 0, 1)),
 ];
 
 /// The forward pass's `rows` variants for f32, likewise.
@@ -127,11 +137,73 @@ pub const FORWARD_TILES_F32: &[RowTile] = &[
     tile(512, 4, 512, 0, 0),
     tile(1024, 3, 1024, 0, 1),
     tile(1024, 4, 1024, 0, 1),
+    tile(1024, 6, 1024, 0, 1),
+    tile(1024, 8, 1024, 0, 1),
 ];
 
-/// Threads in a block of the forward pass's `shared` variants, a row each: `shared_2` where two rows fit a
-/// block's shared memory, `shared_1` where one does.
-pub const SHARED_BLOCK: u32 = 512;
+/// A `shared` or `shared_cluster` variant of the forward pass: a row in the shared memory of a block, or of a
+/// cluster's blocks, each with a share as [`cluster_share`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedTile {
+    /// Blocks that share a row: 1, or a cluster's, up to 8 as every device from sm_90 on takes.
+    pub blocks: u32,
+    /// Rows that a block has room for: with 2, one is on its way while one is computed.
+    pub stages: u32,
+    /// Threads in a block.
+    pub block: u32,
+    /// Vectors that a thread reads at a time.
+    pub at_a_time: u32,
+    /// Blocks (or clusters) that the grid has for each that the device holds at a time; 0: one for every row.
+    pub rounds: u32,
+}
+
+impl SharedTile {
+    /// Dynamic shared memory of a block for rows of so many vectors, in bytes.
+    pub const fn bytes(&self, vectors: u64) -> u64 {
+        let share = match self.blocks {
+            0 | 1 => vectors,
+            // As `cluster_share`, for rows that are longer than its numbers.
+            blocks => vectors.div_ceil(blocks as u64).next_multiple_of(8),
+        };
+        share
+            .saturating_mul(self.stages as u64)
+            .saturating_mul(VECTOR_BYTES as u64)
+    }
+}
+
+const fn shared(blocks: u32, stages: u32, block: u32, at_a_time: u32, rounds: u32) -> SharedTile {
+    SharedTile {
+        blocks,
+        stages,
+        block,
+        at_a_time,
+        rounds,
+    }
+}
+
+/// The forward pass's `shared` variants for f16 and bf16, shortest row first: for rows that no `rows` variant takes.
+pub const FORWARD_SHARED_HALF: &[SharedTile] = &[
+    shared(1, 2, 512, 4, 1),
+    shared(1, 1, 1024, 2, 0),
+    shared(2, 1, 1024, 2, 1),
+    shared(4, 1, 1024, 2, 4),
+];
+
+/// The forward pass's `shared` variants for f32, likewise; those over a cluster for rows that no `cluster` variant
+/// takes either.
+pub const FORWARD_SHARED_F32: &[SharedTile] = &[shared(1, 1, 512, 1, 0), shared(8, 1, 1024, 2, 0)];
+
+/// The `shared` variant of a table that has these blocks and stages.
+pub const fn find_shared(tiles: &[SharedTile], blocks: u32, stages: u32) -> SharedTile {
+    let mut i = 0;
+    while i < tiles.len() {
+        if tiles[i].blocks == blocks && tiles[i].stages == stages {
+            return tiles[i];
+        }
+        i += 1;
+    }
+    panic!("no such tile in the table")
+}
 
 /// The forward pass's `narrow` variants for f32, shortest row first. Realigned in shared memory such rows were no faster
 /// at 1023 columns, and slower at 4099.
@@ -249,16 +321,9 @@ const fn cluster(blocks: u32, tile: RowTile, rounds: u32) -> ClusterTile {
     }
 }
 
-/// The forward pass's `cluster` variants for f16 and bf16, shortest row first: for rows that neither a `rows`
-/// variant nor a block's shared memory takes, or that fit it once alone. Without stages the grid has a cluster for
-/// every row. Eight vectors a thread would be 64 columns, one register more than there are.
-pub const FORWARD_CLUSTERS_HALF: &[ClusterTile] = &[
-    cluster(4, tile(512, 4, 512, 0, 0), 0),
-    cluster(8, tile(512, 4, 512, 4, 1), 4),
-];
-
 /// The forward pass's `cluster` variants for f32: for rows that neither a `rows` variant nor a block's shared
-/// memory takes. The more a block has between two exchanges, the better.
+/// memory takes. The more a block has between two exchanges, the better. Rows of f16 and bf16 are faster in shared
+/// memory ([`FORWARD_SHARED_HALF`]).
 pub const FORWARD_CLUSTERS_F32: &[ClusterTile] = &[
     cluster(4, tile(512, 8, 512, 3, 1), 4),
     cluster(8, tile(512, 8, 512, 3, 1), 4),

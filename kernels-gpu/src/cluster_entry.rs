@@ -4,44 +4,76 @@ use cuda_std::prelude::*;
 use half::{bf16, f16};
 
 use crate::abi::{
-    BACKWARD_CLUSTERS_F32, BACKWARD_CLUSTERS_HALF, FORWARD_CLUSTERS_F32, FORWARD_CLUSTERS_HALF,
-    RowTile, find_cluster,
+    BACKWARD_CLUSTERS_F32, BACKWARD_CLUSTERS_HALF, FORWARD_CLUSTERS_F32, FORWARD_SHARED_F32,
+    FORWARD_SHARED_HALF, RowTile, SharedTile, find_cluster, find_shared,
 };
 use crate::backward::Backward;
 use crate::cluster_backward::backward_cluster;
 use crate::cluster_forward::forward_cluster;
 use crate::forward::Forward;
+use crate::shared_row::forward_shared;
 
-/// The kernels over clusters of a pair of dtypes: each `blocks lanes vecs` of the tables.
-macro_rules! cluster_kernels {
-    ($x:ident $w:ident $e:literal, forward $forward:ident: $($fb:literal $fl:literal $fv:literal),*; backward $table:ident: $($bb:literal $bl:literal $bv:literal),*) => {
-        $(const _: () = {
-            const TILE: RowTile = find_cluster($forward, $fb, $fl, $fv).tile;
+/// The forward kernels over clusters of a pair of dtypes whose rows are in registers: each `blocks lanes vecs` of the
+/// table.
+macro_rules! forward_clusters {
+    ($x:ident $w:ident $e:literal $table:ident: $($blocks:literal $lanes:literal $vecs:literal),*) => {$(
+        const _: () = {
+            const TILE: RowTile = find_cluster($table, $blocks, $lanes, $vecs).tile;
             forward!(
                 $x,
                 $w,
-                concat!("cluster_", stringify!($fb), "x", stringify!($fl), "x", stringify!($fv)),
+                concat!("cluster_", stringify!($blocks), "x", stringify!($lanes), "x", stringify!($vecs)),
                 TILE.block,
                 TILE.blocks_per_sm,
-                forward_cluster::<$x, $w, $e, $fl, $fv, { TILE.stages as usize }, $fb>
+                forward_cluster::<$x, $w, $e, $lanes, $vecs, { TILE.stages as usize }, $blocks>
             );
-        };)*
-        $(const _: () = {
-            const TILE: RowTile = find_cluster($table, $bb, $bl, $bv).tile;
+        };
+    )*};
+}
+
+/// Those whose rows are in shared memory: each count of `blocks` of the table.
+macro_rules! forward_shared_clusters {
+    ($x:ident $w:ident $e:literal $table:ident: $($blocks:literal),*) => {$(
+        const _: () = {
+            const TILE: SharedTile = find_shared($table, $blocks, 1);
+            forward!(
+                $x,
+                $w,
+                concat!("shared_cluster_", stringify!($blocks)),
+                TILE.block,
+                1,
+                forward_shared::<$x, $w, $e, 1, { TILE.block }, { TILE.at_a_time as usize }, $blocks>
+            );
+        };
+    )*};
+}
+
+/// The backward kernels, likewise.
+macro_rules! backward_clusters {
+    ($x:ident $w:ident $e:literal $table:ident: $($blocks:literal $lanes:literal $vecs:literal),*) => {$(
+        const _: () = {
+            const TILE: RowTile = find_cluster($table, $blocks, $lanes, $vecs).tile;
             backward!(
                 $x,
                 $w,
-                concat!("cluster_", stringify!($bb), "x", stringify!($bl), "x", stringify!($bv)),
+                concat!("cluster_", stringify!($blocks), "x", stringify!($lanes), "x", stringify!($vecs)),
                 TILE.block,
                 TILE.blocks_per_sm,
-                backward_cluster::<$x, $w, $e, $bl, $bv, { TILE.stages as usize }, $bb>
+                backward_cluster::<$x, $w, $e, $lanes, $vecs, { TILE.stages as usize }, $blocks>
             );
-        };)*
-    };
+        };
+    )*};
 }
 
-cluster_kernels!(f32 f32 4, forward FORWARD_CLUSTERS_F32: 4 512 8, 8 512 8; backward BACKWARD_CLUSTERS_F32: 2 512 4, 4 512 4, 8 512 4);
-cluster_kernels!(f16 f16 8, forward FORWARD_CLUSTERS_HALF: 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
-cluster_kernels!(f16 f32 8, forward FORWARD_CLUSTERS_HALF: 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
-cluster_kernels!(bf16 bf16 8, forward FORWARD_CLUSTERS_HALF: 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
-cluster_kernels!(bf16 f32 8, forward FORWARD_CLUSTERS_HALF: 4 512 4, 8 512 4; backward BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
+/// All of a pair of 16-bit x and its weights.
+macro_rules! kernels_half {
+    ($($x:ident $w:ident),*) => {$(
+        forward_shared_clusters!($x $w 8 FORWARD_SHARED_HALF: 2, 4);
+        backward_clusters!($x $w 8 BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
+    )*};
+}
+
+forward_clusters!(f32 f32 4 FORWARD_CLUSTERS_F32: 4 512 8, 8 512 8);
+forward_shared_clusters!(f32 f32 4 FORWARD_SHARED_F32: 8);
+backward_clusters!(f32 f32 4 BACKWARD_CLUSTERS_F32: 2 512 4, 4 512 4, 8 512 4);
+kernels_half!(f16 f16, f16 f32, bf16 bf16, bf16 f32);

@@ -6,8 +6,9 @@ use half::{bf16, f16};
 use crate::abi::{
     ANY_BLOCK, BACKWARD_RAGGED_TILES_F32, BACKWARD_RAGGED_TILES_HALF, BACKWARD_TILES_BF16,
     BACKWARD_TILES_F16, BACKWARD_TILES_F32, COLUMNS_BLOCK, FORWARD_NARROW_TILES,
-    FORWARD_RAGGED_TILES, FORWARD_TILES_F32, FORWARD_TILES_HALF, REDUCE_BLOCK, RowTile,
-    SHARED_BLOCK, SUMS_BLOCK, columns_vecs, find_tile,
+    FORWARD_RAGGED_TILES, FORWARD_SHARED_F32, FORWARD_SHARED_HALF, FORWARD_TILES_F32,
+    FORWARD_TILES_HALF, REDUCE_BLOCK, RowTile, SUMS_BLOCK, SharedTile, columns_vecs, find_shared,
+    find_tile,
 };
 use crate::any::{backward_any, forward_any};
 use crate::backward::{Backward, backward_rows};
@@ -122,8 +123,6 @@ macro_rules! backward {
 /// `abi`'s tables, where each tile must be.
 macro_rules! kernels {
     ($x:ident $w:ident $e:literal, backward $table:ident: $($backward:tt)*) => {
-        forward!($x, $w, "shared_2", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 2>);
-        forward!($x, $w, "shared_1", SHARED_BLOCK, 1, forward_shared::<$x, $w, $e, 1>);
         forward!($x, $w, "any", ANY_BLOCK, 0, forward_any::<$x, $w>);
         backward_tiles!($x $w $e $table "rows_" backward_rows: $($backward)*);
         backward!($x, $w, "sums", SUMS_BLOCK, 0, backward_sums::<$x, $w, $e>);
@@ -137,7 +136,8 @@ macro_rules! kernels {
 /// The kernels whose tiles are for f32 alone.
 macro_rules! kernels_f32 {
     ($x:ident $w:ident $e:literal) => {
-        forward_tiles!($x $w $e FORWARD_TILES_F32 "rows_" forward_rows: 8 1, 8 2, 16 2, 16 4, 128 1, 128 2, 256 2, 256 4, 512 3, 512 4, 1024 3, 1024 4);
+        forward_tiles!($x $w $e FORWARD_TILES_F32 "rows_" forward_rows: 8 1, 8 2, 16 2, 16 4, 128 1, 128 2, 256 2, 256 4, 512 3, 512 4, 1024 3, 1024 4, 1024 6, 1024 8);
+        forward_shared!($x $w $e FORWARD_SHARED_F32: 1);
         forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 128 8, 512 8, 512 10);
         backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 4, 128 2, 256 2, 512 2, 256 5);
     };
@@ -146,7 +146,8 @@ macro_rules! kernels_f32 {
 /// The kernels whose tiles are for f16 and bf16.
 macro_rules! kernels_half {
     ($x:ident $w:ident $e:literal) => {
-        forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_rows: 8 1, 8 2, 16 2, 16 3, 64 1, 32 3, 128 1, 64 3, 128 2, 128 3, 256 2, 256 3, 256 4, 512 3, 512 4);
+        forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_rows: 8 1, 8 2, 16 2, 16 3, 64 1, 32 3, 128 1, 64 3, 128 2, 128 3, 256 2, 256 3, 256 4, 512 3, 512 4, 1024 4);
+        forward_shared!($x $w $e FORWARD_SHARED_HALF: 2, 1);
         forward_tiles!($x $w $e FORWARD_RAGGED_TILES "ragged_" forward_ragged: 8 1, 16 2, 128 1, 256 2, 128 5, 256 4);
         backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 16 2, 64 2, 128 2, 128 4, 256 3, 256 4);
     };
@@ -173,6 +174,23 @@ macro_rules! forward_tiles {
     (@ forward_ragged $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
         forward_ragged::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { $lanes >= 32 && $vecs <= 2 }>
     };
+}
+
+/// A forward kernel with a block's row in shared memory, for each count of `stages` of a table.
+macro_rules! forward_shared {
+    ($x:ident $w:ident $e:literal $table:ident: $($stages:literal),*) => {$(
+        const _: () = {
+            const TILE: SharedTile = find_shared($table, 1, $stages);
+            forward!(
+                $x,
+                $w,
+                concat!("shared_", stringify!($stages)),
+                TILE.block,
+                1,
+                forward_shared::<$x, $w, $e, $stages, { TILE.block }, { TILE.at_a_time as usize }, 1>
+            );
+        };
+    )*};
 }
 
 /// A backward kernel for each `lanes vecs` of a table.

@@ -32,5 +32,5 @@
 
 pub use kernels_gpu::abi::{
     ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ClusterTile, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS,
-    ReduceArgs, RowTile, SHARED_BLOCK, STATIC_SHARED_BYTES, SUMS_BLOCK, VECTOR_BYTES,
+    ReduceArgs, RowTile, STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile, VECTOR_BYTES,
 };

@@ -5,8 +5,9 @@ use std::fmt;
 use kernels_gpu::abi::{
     BACKWARD_CLUSTERS_F32, BACKWARD_CLUSTERS_HALF, BACKWARD_RAGGED_TILES_F32,
     BACKWARD_RAGGED_TILES_HALF, BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32,
-    ClusterTile, FORWARD_CLUSTERS_F32, FORWARD_CLUSTERS_HALF, FORWARD_NARROW_TILES,
-    FORWARD_RAGGED_TILES, FORWARD_TILES_F32, FORWARD_TILES_HALF, RowTile,
+    ClusterTile, FORWARD_CLUSTERS_F32, FORWARD_NARROW_TILES, FORWARD_RAGGED_TILES,
+    FORWARD_SHARED_F32, FORWARD_SHARED_HALF, FORWARD_TILES_F32, FORWARD_TILES_HALF, RowTile,
+    SharedTile,
 };
 
 use crate::DType;
@@ -80,7 +81,7 @@ impl Pass {
         match (self, x) {
             (_, DType::F64) => &[],
             (Pass::Forward, DType::F32) => FORWARD_CLUSTERS_F32,
-            (Pass::Forward, _) => FORWARD_CLUSTERS_HALF,
+            (Pass::Forward, _) => &[],
             (Pass::Backward, DType::F32) => BACKWARD_CLUSTERS_F32,
             (Pass::Backward, _) => BACKWARD_CLUSTERS_HALF,
         }
@@ -104,6 +105,15 @@ impl Pass {
         }
     }
 
+    /// The pass's `shared` and `shared_cluster` variants for x of this dtype, shortest row first.
+    pub fn shared_tiles(self, x: DType) -> &'static [SharedTile] {
+        match (self, x) {
+            (Pass::Backward, _) | (_, DType::F64) => &[],
+            (Pass::Forward, DType::F32) => FORWARD_SHARED_F32,
+            (Pass::Forward, _) => FORWARD_SHARED_HALF,
+        }
+    }
+
     /// Every variant of the pass's kernels for x of this dtype.
     fn variants(self, x: DType) -> Vec<Variant> {
         if x == DType::F64 {
@@ -122,13 +132,12 @@ impl Pass {
             vecs: tile.vecs,
         });
         let clusters = self.cluster_tiles(x).iter().map(Variant::of_cluster);
-        let mut variants: Vec<Variant> = rows.chain(ragged).chain(narrow).chain(clusters).collect();
-        match self {
-            Pass::Forward => variants.extend([2, 1].map(|stages| Variant::Shared { stages })),
-            Pass::Backward => {
-                for narrow in [false, true] {
-                    variants.extend([Variant::Sums { narrow }, Variant::Columns { narrow }]);
-                }
+        let shared = self.shared_tiles(x).iter().map(Variant::of_shared);
+        let in_registers = rows.chain(ragged).chain(narrow).chain(clusters);
+        let mut variants: Vec<Variant> = in_registers.chain(shared).collect();
+        if self == Pass::Backward {
+            for narrow in [false, true] {
+                variants.extend([Variant::Sums { narrow }, Variant::Columns { narrow }]);
             }
         }
         variants.push(Variant::Any);
@@ -170,10 +179,15 @@ pub enum Variant {
         /// Vectors a thread holds.
         vecs: u32,
     },
-    /// In shared memory, with room for `stages` rows.
+    /// In a block's shared memory, with room for `stages` rows; the forward pass alone.
     Shared {
         /// 2: the next row is on its way while one is computed. 1: it is not.
         stages: u32,
+    },
+    /// In the shared memory of a cluster's blocks; the forward pass alone. For devices from sm_90 on.
+    SharedCluster {
+        /// Blocks of a cluster.
+        blocks: u32,
     },
     /// Sums of each row that `Columns` needs; the backward pass alone.
     Sums {
@@ -198,10 +212,27 @@ impl Variant {
             vecs: cluster.tile.vecs,
         }
     }
+
+    /// The variant of a tile.
+    pub(crate) fn of_shared(tile: &SharedTile) -> Variant {
+        match (tile.blocks, tile.stages) {
+            (1, stages) => Variant::Shared { stages },
+            (blocks, _) => Variant::SharedCluster { blocks },
+        }
+    }
+
+    /// Blocks of the cluster that shares a row; 1 where a block has it.
+    pub fn cluster_blocks(self) -> u32 {
+        match self {
+            Variant::Cluster { blocks, .. } | Variant::SharedCluster { blocks } => blocks,
+            _ => 1,
+        }
+    }
 }
 
 impl Entry {
-    /// Every entry point that the images hold; [`Variant::Cluster`]'s are in the one for sm_90 alone.
+    /// Every entry point that the images hold; those of [`Variant::Cluster`] and [`Variant::SharedCluster`] are in the
+    /// one for sm_90 alone.
     pub fn all() -> Vec<Entry> {
         let mut entries = Vec::new();
         for pass in [Pass::Forward, Pass::Backward] {
@@ -222,7 +253,10 @@ impl Entry {
 
     /// Whether devices of this compute capability run it.
     pub fn runs_on(&self, (major, _): (u32, u32)) -> bool {
-        major >= 9 || !matches!(self.variant(), Some(Variant::Cluster { .. }))
+        major >= 9
+            || self
+                .variant()
+                .is_none_or(|variant| variant.cluster_blocks() == 1)
     }
 
     /// How a row lies over threads; `None` for the sum over the partials.
@@ -266,6 +300,7 @@ impl fmt::Display for Variant {
                 vecs,
             } => write!(f, "cluster_{blocks}x{lanes}x{vecs}"),
             Variant::Shared { stages } => write!(f, "shared_{stages}"),
+            Variant::SharedCluster { blocks } => write!(f, "shared_cluster_{blocks}"),
             Variant::Sums { narrow: false } => f.write_str("sums"),
             Variant::Sums { narrow: true } => f.write_str("sums_narrow"),
             Variant::Columns { narrow: false } => f.write_str("columns"),

@@ -96,7 +96,7 @@ fn target_of((major, minor): (u32, u32)) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DType, Entry, Variant};
+    use crate::{DType, Entry};
 
     #[test]
     fn every_image_has_its_target_and_every_entry() {
@@ -105,7 +105,7 @@ mod tests {
             let target = format!(".target sm_{}", image.target);
             assert!(image.ptx.contains(&target), "{target}");
             for entry in Entry::all() {
-                let is_old = !matches!(entry.variant(), Some(Variant::Cluster { .. }));
+                let is_old = entry.runs_on((8, 0));
                 let is_new = match entry {
                     Entry::Reduce { weight } => weight != DType::F64,
                     Entry::Rows { .. } => !is_old,

@@ -4,10 +4,9 @@
 //! | row | kernel |
 //! |---|---|
 //! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first of [`Pass::tiles`] that it fits |
-//! | as above, longer than any tile, forward, and the row fits a block's shared memory twice | `shared_2` |
-//! | as above, once, in f32 | `shared_1` |
-//! | as above, longer, on a device from sm_90 on, and the row fits a cluster | `cluster`: the first that it fits |
-//! | as above without clusters, forward, and f16 or bf16 that fit shared memory once | `shared_1` |
+//! | as above, no tile, forward, and the row fits a block's shared memory | `shared`: the first of [`Pass::shared_tiles`] that it fits |
+//! | as above, longer, on a device from sm_90 on, and the row fits a cluster's registers | `cluster`: the first of [`Pass::cluster_tiles`] that it fits |
+//! | as above, forward, and the row fits a cluster's shared memory | `shared_cluster`: the first of [`Pass::shared_tiles`] that it fits |
 //! | not so aligned, and the row fits a ragged tile (backward, or of f16 or bf16) | `ragged`: the first that it fits |
 //! | not so aligned, forward, f32, and the row fits a narrow tile | `narrow`: the first that it fits |
 //! | none of these, backward, and longer than 4096 columns | `sums`, then `columns`; not so aligned: `sums_narrow`, `columns_narrow` |

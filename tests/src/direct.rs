@@ -47,10 +47,10 @@ impl Done {
 
     /// Blocks that share a row, and a row of partials: those of a cluster.
     pub fn blocks_of_a_row(&self) -> u32 {
-        match self.launch.entry.variant() {
-            Some(Variant::Cluster { blocks, .. }) => blocks,
-            _ => 1,
-        }
+        self.launch
+            .entry
+            .variant()
+            .map_or(1, Variant::cluster_blocks)
     }
 
     /// Bytes that were asked for, as whole sectors, each warp's request by itself.

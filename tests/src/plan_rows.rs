@@ -92,7 +92,7 @@ fn lengths() -> BTreeSet<usize> {
 fn has_mean_of_parts(entry: &Entry) -> bool {
     matches!(
         entry.variant(),
-        Some(Variant::Cluster { .. } | Variant::Any)
+        Some(Variant::Cluster { .. } | Variant::SharedCluster { .. } | Variant::Any)
     )
 }
 

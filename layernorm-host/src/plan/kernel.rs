@@ -1,7 +1,7 @@
 //! The kernel over rows: which one a row gets, and how much of it a device is given.
 
 use kernels_gpu::abi::{
-    ANY_BLOCK, COLUMNS_BLOCK, ClusterTile, RowTile, SHARED_BLOCK, STATIC_SHARED_BYTES, SUMS_BLOCK,
+    ANY_BLOCK, COLUMNS_BLOCK, ClusterTile, RowTile, STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile,
     VECTOR_BYTES, columns_vecs,
 };
 
@@ -63,40 +63,32 @@ impl RowsKernel {
         };
         if aligned && is_aligned(&[row_bytes]) {
             let vectors = row_bytes / u64::from(VECTOR_BYTES);
+            let shared = pass.shared_tiles(problem.dtype());
+            let mut shared = shared.iter().filter(|tile| tile.bytes(vectors) <= room);
+            let in_a_block = shared.clone().find(|tile| tile.blocks == 1);
             let tiles = pass.tiles(problem.dtype());
-            if let Some(tile) = tiles.iter().find(|tile| fits(tile, vectors)) {
+            let is_long_enough =
+                |tile: &&RowTile| vectors >= u64::from(tile.fewest) || in_a_block.is_none();
+            let mut tiles = tiles.iter().filter(is_long_enough);
+            if let Some(tile) = tiles.find(|tile| fits(tile, vectors)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
                 return tiled(tile, Variant::Rows { lanes, vecs });
             }
-            let stages = [2, 1].into_iter().find(|stages| stages * row_bytes <= room);
-            let shared = |stages: u64| RowsKernel {
-                entry: entry(
-                    pass,
-                    problem,
-                    Variant::Shared {
-                        stages: stages as u32,
-                    },
-                ),
-                block: SHARED_BLOCK,
-                rows_per_block: 1,
-                blocks_per_sm: Some(1),
-                shared_bytes: (stages * row_bytes) as u32,
-                column_parts: None,
-                cluster: 1,
-            };
-            let cluster = pass.cluster_tiles(problem.dtype()).iter().find(|cluster| {
+            let has_clusters = limits.compute_capability >= (9, 0);
+            let clusters = pass.cluster_tiles(problem.dtype()).iter();
+            let cluster = clusters.filter(|_| has_clusters).find(|cluster| {
                 vectors <= u64::from(cluster.max_vectors())
                     && u64::from(rings * cluster.tile.ring_bytes()) <= room
             });
-            let cluster = cluster.filter(|_| limits.compute_capability >= (9, 0));
-            // One row and no other on its way: f32 has so few columns a byte that this is faster than a cluster.
-            let alone = problem.dtype() == DType::F32;
-            match (pass, stages, cluster) {
-                (Pass::Forward, Some(2), _) => return shared(2),
-                (Pass::Forward, Some(1), _) if alone => return shared(1),
-                (_, _, Some(cluster)) => return Self::in_clusters(pass, problem, cluster),
-                (Pass::Forward, Some(stages), None) => return shared(stages),
-                _ => {}
+            // What one block holds before what takes several.
+            if let Some(tile) = in_a_block {
+                return Self::in_shared_memory(problem, tile, vectors);
+            }
+            if let Some(cluster) = cluster {
+                return Self::in_clusters(pass, problem, cluster);
+            }
+            if let Some(tile) = shared.find(|_| has_clusters) {
+                return Self::in_shared_memory(problem, tile, vectors);
             }
         } else {
             let vectors = row_bytes.div_ceil(u64::from(VECTOR_BYTES));
@@ -125,7 +117,20 @@ impl RowsKernel {
         Self::any(pass, problem)
     }
 
-    /// A kernel whose rows are the clusters'.
+    /// The forward kernel with rows of so many vectors in shared memory, of a block or a cluster.
+    fn in_shared_memory(problem: &Problem, tile: &SharedTile, vectors: u64) -> Self {
+        RowsKernel {
+            entry: entry(Pass::Forward, problem, Variant::of_shared(tile)),
+            block: tile.block,
+            rows_per_block: 1,
+            blocks_per_sm: (tile.rounds > 0).then_some(tile.rounds),
+            shared_bytes: tile.bytes(vectors) as u32,
+            column_parts: None,
+            cluster: tile.blocks,
+        }
+    }
+
+    /// A kernel whose rows are the clusters', in registers.
     fn in_clusters(pass: Pass, problem: &Problem, cluster: &ClusterTile) -> Self {
         let rings = match pass {
             Pass::Forward => 1,
@@ -135,7 +140,7 @@ impl RowsKernel {
             entry: entry(pass, problem, Variant::of_cluster(cluster)),
             block: cluster.tile.block,
             rows_per_block: 1,
-            blocks_per_sm: (cluster.rounds > 0).then_some(cluster.rounds),
+            blocks_per_sm: Some(cluster.rounds),
             shared_bytes: rings * cluster.tile.ring_bytes(),
             column_parts: None,
             cluster: cluster.blocks,

@@ -64,7 +64,7 @@ fn a_row_goes_to_the_first_tile_it_fits() {
     for (pass, dtype) in passes_and_dtypes() {
         let mut shorter = 0;
         for tile in pass.tiles(dtype) {
-            for vectors in [shorter + 1, tile.max_vectors()] {
+            for vectors in [(shorter + 1).max(tile.fewest), tile.max_vectors()] {
                 let n_cols = vectors as usize * VECTOR_BYTES as usize / dtype.size();
                 let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &H200);
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
@@ -84,9 +84,9 @@ fn a_row_longer_than_the_tiles_goes_to_shared_memory_while_it_fits() {
         assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= A100.max_shared);
         kernel.entry.variant().unwrap()
     };
-    assert_eq!(chosen(32_768, DType::BF16), Variant::Shared { stages: 2 });
+    assert_eq!(chosen(24_576, DType::BF16), Variant::Shared { stages: 2 });
     assert_eq!(chosen(65_536, DType::BF16), Variant::Shared { stages: 1 });
-    assert_eq!(chosen(32_768, DType::F32), Variant::Shared { stages: 1 });
+    assert_eq!(chosen(32_776, DType::F32), Variant::Shared { stages: 1 });
     assert_eq!(chosen(131_072, DType::BF16), Variant::Any);
 }
 
@@ -97,13 +97,9 @@ fn with_clusters_a_row_longer_than_the_tiles_goes_to_the_first_that_it_fits() {
             .tiles(dtype)
             .last()
             .map_or(0, |tile| tile.max_vectors());
-        // Forward, shared memory comes before: for two rows, of f32 for one.
-        let rows = match dtype {
-            DType::F32 => 1,
-            _ => 2,
-        };
+        // Forward, a block's shared memory comes before.
         let mut shorter = match pass {
-            Pass::Forward => (H200.max_shared - STATIC_SHARED_BYTES) / rows / VECTOR_BYTES,
+            Pass::Forward => (H200.max_shared - STATIC_SHARED_BYTES) / VECTOR_BYTES,
             Pass::Backward => longest,
         };
         assert!(shorter >= longest);
@@ -142,8 +138,51 @@ fn with_clusters_a_row_longer_than_the_tiles_goes_to_the_first_that_it_fits() {
         }
         let n_cols = (shorter as usize + 1) * VECTOR_BYTES as usize / dtype.size();
         let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &H200);
-        assert!(kernel.cluster == 1);
+        let in_shared_memory = pass.shared_tiles(dtype).iter().find(|tile| tile.blocks > 1);
+        assert_eq!(
+            kernel.cluster,
+            in_shared_memory.map_or(1, |tile| tile.blocks)
+        );
     }
+}
+
+#[test]
+fn a_row_longer_than_all_else_goes_to_the_shared_memory_of_a_cluster() {
+    let room = (H200.max_shared - STATIC_SHARED_BYTES) / VECTOR_BYTES;
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let columns = |vectors: u32| vectors as usize * VECTOR_BYTES as usize / dtype.size();
+        for tile in Pass::Forward.shared_tiles(dtype) {
+            let longest = tile.blocks * (room / tile.stages);
+            let wide = problem(3, columns(longest), dtype);
+            let kernel = RowsKernel::choose(Pass::Forward, &wide, true, &H200);
+            assert_eq!(kernel.entry.variant(), Some(Variant::of_shared(tile)));
+            assert_eq!(kernel.cluster, tile.blocks);
+            assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= H200.max_shared);
+            let without = RowsKernel::choose(Pass::Forward, &wide, true, &A100);
+            assert_eq!(without.cluster, 1);
+        }
+        let last = Pass::Forward.shared_tiles(dtype).last().unwrap();
+        let longer = problem(3, columns(last.blocks * room + 1), dtype);
+        let kernel = RowsKernel::choose(Pass::Forward, &longer, true, &H200);
+        assert_eq!(kernel.entry.variant(), Some(Variant::Any));
+    }
+}
+
+/// Where its shared memory is small, rows too short for a tile's liking have no better one.
+#[test]
+fn a_tile_for_rows_that_fill_it_takes_shorter_ones_where_shared_memory_does_not() {
+    let t4 = Limits {
+        max_shared: 64 << 10,
+        compute_capability: (7, 5),
+        ..H200
+    };
+    let row = problem(3, 29_000, DType::BF16);
+    let variant = |limits| {
+        let kernel = RowsKernel::choose(Pass::Forward, &row, true, limits);
+        kernel.entry.variant().unwrap()
+    };
+    assert_eq!(variant(&H200), Variant::Shared { stages: 2 });
+    assert!(matches!(variant(&t4), Variant::Rows { lanes: 1024, .. }));
 }
 
 #[test]

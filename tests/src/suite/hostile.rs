@@ -224,6 +224,7 @@ fn tiles(_: &Device) -> Verdict {
                         block,
                         stages,
                         blocks_per_sm: 0,
+                        fewest: 0,
                     };
                     calm(
                         || format!("{tile:?}"),

@@ -354,8 +354,8 @@ pub const FAULTS: &[Fault] = &[
         "the last block's columns count as many as the first block's",
         Clusters,
         "kernels-gpu/src/cluster_forward.rs",
-        "if b == CLUSTER - 1 { rest } else { most }",
-        "if b == CLUSTER { rest } else { most }",
+        "if b == CLUSTER - 1 {\n            self.rest",
+        "if b == CLUSTER {\n            self.rest",
     ),
     fault(
         "cluster-sums-of-fewer",
