@@ -1,5 +1,5 @@
-//! LayerNorm in f64 by its definition, two passes, no cleverness but sums that carry what their roundings lose:
-//! what every device is compared with, f64 kernels among them.
+//! LayerNorm in f64 by its definition, two passes, no cleverness but sums and means that carry what their roundings
+//! lose: what every device is compared with, f64 kernels among them.
 
 /// What a forward and a backward pass read, row-major, as the values that the device was given.
 pub struct Input<'a> {
@@ -54,10 +54,14 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         ..Output::default()
     };
     for (x, dy) in input.x.chunks(n_cols).zip(input.dy.chunks(n_cols)) {
-        let mean = sum(x.iter().copied()) / n;
-        let var = sum(x.iter().map(|x| (x - mean).powi(2))) / n;
+        let rounded = sum(x.iter().copied()) / n;
+        // What rounding the mean left over, which f64's results show.
+        let left_over = sum(x.iter().map(|x| x - rounded)) / n;
+        let mean = rounded + left_over;
+        let deviation = |x: &f64| (x - rounded) - left_over;
+        let var = sum(x.iter().map(|x| deviation(x).powi(2))) / n;
         let rstd = 1.0 / (var + input.eps).sqrt();
-        let xhat: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
+        let xhat: Vec<f64> = x.iter().map(|x| deviation(x) * rstd).collect();
         let dxhat: Vec<f64> = (0..n_cols).map(|c| dy[c] * weight(c)).collect();
         let mean_dxhat = sum(dxhat.iter().copied()) / n;
         let mean_dxhat_xhat = sum(dxhat.iter().zip(&xhat).map(|(d, h)| d * h)) / n;
