@@ -8,6 +8,7 @@ use crate::data::{Case, Inputs, round};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("means_far_from_zero", far_means),
+    ("a_column_far_from_the_mean", far_columns),
     ("constant_rows", constant_rows),
     ("one_hot_rows", one_hot_rows),
     ("rows_that_drift", drifting_rows),
@@ -27,8 +28,8 @@ pub const TESTS: &[(&str, Test)] = &[
     ("nan_in_dy_stays_in_its_row", nan_in_dy),
 ];
 
-/// Columns for every kind of kernel, aligned and not.
-const COLUMNS: [usize; 7] = [33, 384, 1000, 1023, 4096, 5003, 8200];
+/// Columns for every kind of kernel, aligned and not: the last are the general kernel's.
+const COLUMNS: [usize; 7] = [33, 384, 1000, 1023, 4096, 8200, 8201];
 
 fn far_means(device: &Device) -> Verdict {
     for n_cols in COLUMNS {
@@ -48,6 +49,31 @@ fn far_means(device: &Device) -> Verdict {
             };
             check::case(&case, device)?;
         }
+    }
+    Ok(())
+}
+
+/// A column far from all others, at the places that a kernel looks at to see about where the mean is. Its weight is
+/// zero: y may be off by a share of the row's largest term, which would be that column's own.
+fn far_columns(device: &Device) -> Verdict {
+    for n_cols in COLUMNS {
+        let places = [0, n_cols / 2, n_cols - 1];
+        let case = Case {
+            mean: 1e3,
+            bias: false,
+            ..Case::new(places.len(), n_cols, DType::F32, DType::F32)
+        };
+        let mut inputs = case.generate();
+        for (r, c) in places.into_iter().enumerate() {
+            inputs.x[r * n_cols + c] = 1e6;
+            if let Some(weight) = &mut inputs.weight {
+                weight[c] = 0.0;
+            }
+        }
+        check::run(&case, &inputs, device)
+            .map_err(text)
+            .and_then(|results| check::compare(&case, &inputs, &results))
+            .map_err(|reason| format!("{case:?}: {reason}"))?;
     }
     Ok(())
 }
