@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use cuda_builder::NvvmArch;
 
-use Kind::{Clusters, Device, Host};
+use Kind::{Clusters, Device, Host, Older};
 
 /// One planted mistake.
 #[derive(Debug)]
@@ -24,8 +24,10 @@ pub struct Fault {
 /// What has to be built again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The kernels' PTX, but for those of sm_90's image.
+    /// The PTX of sm_80's image, which has almost all kernels.
     Device,
+    /// The PTX of sm_75's image: kernels that only a device with little shared memory comes to.
+    Older,
     /// The PTX of sm_90's image: the kernels of clusters, and those that wait for the launch before.
     Clusters,
     /// The library.
@@ -33,11 +35,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The image that such faults are in, and the software GPU's device that runs it. What only clusters need is in
-    /// an image of its own.
+    /// The image that such faults are in, and the software GPU's device that runs it.
     pub fn arch_and_model(self) -> (NvvmArch, &'static str) {
         match self {
             Kind::Device | Kind::Host => (NvvmArch::Compute80, "a100"),
+            Kind::Older => (NvvmArch::Compute75, "t4"),
             Kind::Clusters => (NvvmArch::Compute90, "h100"),
         }
     }
@@ -182,12 +184,28 @@ pub const FAULTS: &[Fault] = &[
         "let pivot = 0.0;",
     ),
     fault(
+        "first-is-pivot",
+        "the general kernel takes moments about the row's first element, which may be far from all others",
+        Device,
+        "kernels-gpu/src/any.rs",
+        "let pivot = a.min(b).max(a.max(b).min(c));",
+        "let pivot = a;",
+    ),
+    fault(
         "stale-workspace",
         "a block's first row is added to what the workspace held",
-        Device,
+        Older,
         "kernels-gpu/src/any.rs",
         "there && !is_first",
         "there",
+    ),
+    fault(
+        "earlier-row-lost",
+        "a block's later rows replace in its partials what the earlier ones left there",
+        Older,
+        "kernels-gpu/src/any.rs",
+        "there && !is_first",
+        "false",
     ),
     fault(
         "last-partial-left-out",

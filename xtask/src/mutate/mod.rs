@@ -1,13 +1,14 @@
 //! `cargo xtask mutate`: plants faults in copies of the sources, one at a time, and runs the suite against each.
 //! A fault that no test sees fails the command: then the suite promises more than it checks.
 //!
-//! A device fault is built to PTX, for sm_80 or for clusters sm_90, and the suite runs it on the software GPU. A host
-//! fault is built into the library, and the suite runs on the CPU and on the software GPU. `faults` has the faults.
+//! A device fault is built to PTX, into the image of its kind, and the suite runs it on the software GPU. A host fault
+//! is built into the library, and the suite runs on the CPU and on the software GPU. `faults` has the faults.
 
 mod faults;
 mod scratch;
 mod suite;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -55,16 +56,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let host = Tree::copy(&root, &folder.join("host"))?;
     host.take_ptx_from_outside()?;
     let device = Tree::copy(&root, &folder.join("device"))?;
-    let built = |kind: Kind| {
-        let (arch, _) = kind.arch_and_model();
-        let name = format!("control_{arch}");
-        build(&device, &folder, &toolchain, kind, &name)
-    };
-    let control = Control {
+    let mut control = Control {
         suite: Suite::build(&host, &folder.join("host-target"))?.kept(&folder.join("control"))?,
-        clusters: built(Kind::Clusters)?,
-        others: built(Kind::Device)?,
+        ptx: BTreeMap::new(),
     };
+    // Only the images that these faults are in.
+    for kind in chosen.iter().map(|fault| fault.kind) {
+        let (arch, model) = kind.arch_and_model();
+        if !control.ptx.contains_key(model) {
+            let name = format!("control_{arch}");
+            let ptx = build(&device, &folder, &toolchain, kind, &name)?;
+            control.ptx.insert(model, ptx);
+        }
+    }
     println!(
         "built without a fault ({:.0} s)",
         start.elapsed().as_secs_f64()
@@ -121,11 +125,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 const HEAD: &str = "# Do the tests bite?
 
-Each fault below was planted in a copy of the sources, alone, and the suite was run against it: kernels built to PTX
-and run on the software GPU as an A100, those of clusters as an H100, host code on the CPU as well. All were caught:
-none counts whose sources do not compile or whose PTX does not load, and the first test named passes without the fault.
-A run ends with the third test that fails, or 20 seconds after the first. Made by `cargo xtask mutate --write`; `cargo xtask mutate NAME` plants one. A fault's exact text is
-in `xtask/src/mutate/faults.rs`.
+Each fault below was planted in a copy of the sources, alone, and the suite was run against it. Kernels were built to
+PTX and run on the software GPU: most as an A100, those of sm_90's image as an H100, and as a T4 those that only a
+device with little shared memory comes to. Host code was run on the CPU, and with the A100's kernels.
+
+All were caught: none counts whose sources do not compile or whose PTX does not load, and the first test named passes
+without the fault. A run ends with the third test that fails, or 20 seconds after the first.
+
+Made by `cargo xtask mutate --write`; `cargo xtask mutate NAME` plants one. A fault's exact text is in
+`xtask/src/mutate/faults.rs`.
 ";
 
 /// The faults of these names, or all.

@@ -1,5 +1,6 @@
 //! The suite as programs: built in a copy of the repository, and run against some PTX.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -45,17 +46,13 @@ pub struct Suite {
 /// What a fault is compared with: the suite and PTX without one.
 pub struct Control {
     pub suite: Suite,
-    /// With the kernels of clusters, and the others.
-    pub clusters: PathBuf,
-    pub others: PathBuf,
+    /// By the device that runs it.
+    pub ptx: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Control {
     pub fn ptx(&self, kind: Kind) -> &Path {
-        match kind {
-            Kind::Clusters => &self.clusters,
-            Kind::Device | Kind::Host => &self.others,
-        }
+        &self.ptx[kind.arch_and_model().1]
     }
 }
 
@@ -125,7 +122,7 @@ impl Suite {
     pub fn run(&self, kind: Kind, ptx: &Path, control: &Control) -> Result<Outcome> {
         let first = match kind {
             Kind::Host => 0,
-            Kind::Device | Kind::Clusters => 1,
+            Kind::Device | Kind::Older | Kind::Clusters => 1,
         };
         for which in first..PROGRAMS.len() {
             let outcome = self.run_one(which, kind, ptx)?;
