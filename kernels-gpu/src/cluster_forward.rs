@@ -134,7 +134,7 @@ pub unsafe fn forward_cluster<
     let (first_column, count) = share::<E, CLUSTER>(rank, p.n_cols);
     let own = Forward {
         n_cols: count,
-        ..p.from_column(first_column)
+        ..p.starting_at(first_column)
     };
     let place = Place::<E, LANES>::in_cluster::<CLUSTER>();
     let ring = Ring::<STAGES, VECS, LANES>::new(0, thread::thread_idx_x());

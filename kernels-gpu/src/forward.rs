@@ -36,7 +36,7 @@ pub struct Forward<T, W> {
 impl<T, W> Forward<T, W> {
     /// The same from a column on, for a block that has part of the row.
     #[inline(always)]
-    pub fn from_column(self, column: u32) -> Self {
+    pub fn starting_at(self, column: u32) -> Self {
         Self {
             x: self.x.wrapping_add(column as usize),
             residual: from_column(self.residual.cast_mut(), column),

@@ -83,7 +83,7 @@ pub unsafe fn forward_shared<
         rank = ext::cluster_rank();
         let (first_column, columns) = share::<E, CLUSTER>(rank, p.n_cols);
         count = columns;
-        own = p.from_column(first_column);
+        own = p.starting_at(first_column);
     }
     let thread = thread::thread_idx_x();
     let vectors = Vectors::<E, BLOCK, AT_A_TIME> {
