@@ -1,6 +1,6 @@
 //! LayerNorm as functions: forward gives y and what backward needs, backward gives the gradients.
 
-use crate::pass::{BackwardInputs, BackwardOutputs, ForwardInputs};
+use crate::pass::{BackwardInputs, BackwardOutputs, ForwardInputs, Statistics};
 use crate::{Error, Gradients, GradientsInto, Needs, Result, Saved, Tensor};
 
 /// LayerNorm forward and backward, without a layer that holds the parameters. The model is Unsloth's
@@ -63,7 +63,14 @@ impl FastLayerNorm {
         eps: f32,
     ) -> Result<(Tensor, Saved)> {
         let normalized_shape = shape_of_parameters(x, weight, bias)?;
-        forward(x, weight, bias, &normalized_shape, eps)
+        forward(ForwardInputs {
+            x,
+            residual: None,
+            weight,
+            bias,
+            normalized_shape: &normalized_shape,
+            eps,
+        })
     }
 
     /// As [`forward`](Self::forward), into a caller's y, whose rows may lie apart.
@@ -327,23 +334,19 @@ impl FastLayerNorm {
     }
 }
 
+/// y alone, into new memory: no backward pass can follow.
+pub(crate) fn forward_alone(inputs: ForwardInputs<'_>) -> Result<Tensor> {
+    let problem = inputs.problem()?;
+    let x = inputs.x;
+    let mut y = Tensor::empty(x.dtype(), x.shape(), x.device())?;
+    inputs.into_pass(&problem, &mut y, None, None)?.run()?;
+    Ok(y)
+}
+
 /// A forward pass over given trailing dimensions, into new memory.
-pub(crate) fn forward(
-    x: &Tensor,
-    weight: Option<&Tensor>,
-    bias: Option<&Tensor>,
-    normalized_shape: &[usize],
-    eps: f32,
-) -> Result<(Tensor, Saved)> {
-    let inputs = ForwardInputs {
-        x,
-        residual: None,
-        weight,
-        bias,
-        normalized_shape,
-        eps,
-    };
+pub(crate) fn forward(inputs: ForwardInputs<'_>) -> Result<(Tensor, Saved)> {
     inputs.problem()?;
+    let x = inputs.x;
     let mut y = Tensor::empty(x.dtype(), x.shape(), x.device())?;
     let saved = forward_into(inputs, &mut y, None)?;
     Ok((y, saved))
@@ -360,8 +363,12 @@ fn forward_into(
     let statistics = x.dtype().accumulator();
     let mut mean = Tensor::empty(statistics, leading, x.device())?;
     let mut rstd = Tensor::empty(statistics, leading, x.device())?;
+    let statistics = Statistics {
+        mean: &mut mean,
+        rstd: &mut rstd,
+    };
     inputs
-        .into_pass(&problem, y, sum, &mut mean, &mut rstd)?
+        .into_pass(&problem, y, sum, Some(statistics))?
         .run()?;
     Ok(Saved {
         x: x.clone(),

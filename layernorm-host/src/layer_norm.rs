@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::file::{SafetensorsFile, SafetensorsWriter};
 use crate::functional;
+use crate::pass::ForwardInputs;
 use crate::problem::elements;
 use crate::{DType, Device, Error, Result, Saved, Tensor};
 
@@ -265,18 +266,24 @@ impl LayerNorm {
     /// # Ok::<(), layernorm_host::Error>(())
     /// ```
     pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Saved)> {
-        functional::forward(
+        functional::forward(self.inputs(x))
+    }
+
+    fn inputs<'a>(&'a self, x: &'a Tensor) -> ForwardInputs<'a> {
+        ForwardInputs {
             x,
-            self.weight.as_ref(),
-            self.bias.as_ref(),
-            &self.normalized_shape,
-            self.eps,
-        )
+            residual: None,
+            weight: self.weight.as_ref(),
+            bias: self.bias.as_ref(),
+            normalized_shape: &self.normalized_shape,
+            eps: self.eps,
+        }
     }
 }
 
 /// Normalises x, of any rank, by a layer whose normalized shape its last dimensions have. Gives y, of
-/// x's shape and dtype. The name is Unsloth's.
+/// x's shape and dtype, with the bits that [`LayerNorm::forward`] gives it. mean and rstd are neither kept nor
+/// written. The name is Unsloth's.
 ///
 /// # Errors
 ///
@@ -291,7 +298,7 @@ impl LayerNorm {
 /// # Ok::<(), layernorm_host::Error>(())
 /// ```
 pub fn fast_layernorm(layernorm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
-    layernorm.forward(x).map(|(y, _)| y)
+    functional::forward_alone(layernorm.inputs(x))
 }
 
 /// As PyTorch 2.15 prints its own.

@@ -5,7 +5,7 @@ use crate::cpu;
 use crate::device::Kind;
 use crate::problem::{Problem, Strides, elements, parameter, rows_of};
 use crate::trace::span;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Element, Error, Result, Tensor};
 
 /// What a forward pass reads.
 #[derive(Clone, Copy)]
@@ -27,8 +27,25 @@ pub struct ForwardPass<'a> {
     pub bias: Option<&'a Tensor>,
     pub y: &'a mut Tensor,
     pub sum: Option<&'a mut Tensor>,
+    pub statistics: Option<Statistics<'a>>,
+}
+
+/// What a backward pass needs of a forward pass, beside what that read.
+pub struct Statistics<'a> {
     pub mean: &'a mut Tensor,
     pub rstd: &'a mut Tensor,
+}
+
+impl Statistics<'_> {
+    /// mean and rstd of so many rows at a time.
+    pub fn host_chunks_mut<T: Element>(
+        &mut self,
+        rows: usize,
+    ) -> Result<impl Iterator<Item = [&mut [T]; 2]>> {
+        let mean = self.mean.host_slice_mut()?.chunks_mut(rows);
+        let rstd = self.rstd.host_slice_mut()?.chunks_mut(rows);
+        Ok(mean.zip(rstd).map(<[_; 2]>::from))
+    }
 }
 
 /// What a backward pass reads. `x` is what the forward pass normalised.
@@ -115,8 +132,7 @@ impl<'a> ForwardInputs<'a> {
         problem: &Problem,
         y: &'a mut Tensor,
         mut sum: Option<&'a mut Tensor>,
-        mean: &'a mut Tensor,
-        rstd: &'a mut Tensor,
+        mut statistics: Option<Statistics<'a>>,
     ) -> Result<ForwardPass<'a>> {
         let x = self.x;
         check_rows("y", y, x)?;
@@ -130,8 +146,10 @@ impl<'a> ForwardInputs<'a> {
             ..problem.strides()
         };
         y.require_unique("y")?;
-        mean.require_unique("mean")?;
-        rstd.require_unique("rstd")?;
+        if let Some(Statistics { mean, rstd }) = &mut statistics {
+            mean.require_unique("mean")?;
+            rstd.require_unique("rstd")?;
+        }
         Ok(ForwardPass {
             problem: problem.with_strides(strides)?,
             x,
@@ -140,8 +158,7 @@ impl<'a> ForwardInputs<'a> {
             bias: self.bias,
             y,
             sum,
-            mean,
-            rstd,
+            statistics,
         })
     }
 }

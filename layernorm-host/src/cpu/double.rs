@@ -66,20 +66,28 @@ pub fn forward(pass: &mut ForwardPass<'_>) -> Result<()> {
         Some(sum) => Some(sum.host_slice_mut::<f64>()?.chunks_mut(elements)),
         None => None,
     };
+    let mut statistics = match &mut pass.statistics {
+        Some(statistics) => Some(statistics.host_chunks_mut::<f64>(rows)?),
+        None => None,
+    };
     let chunks: Vec<_> = pass
         .y
         .host_slice_mut::<f64>()?
         .chunks_mut(elements)
-        .zip(pass.mean.host_slice_mut::<f64>()?.chunks_mut(rows))
-        .zip(pass.rstd.host_slice_mut::<f64>()?.chunks_mut(rows))
-        .map(|((y, mean), rstd)| (y, mean, rstd, sums.as_mut().and_then(Iterator::next)))
+        .map(|y| {
+            let sums = sums.as_mut().and_then(Iterator::next);
+            (y, sums, statistics.as_mut().and_then(Iterator::next))
+        })
         .collect();
     chunks
         .into_par_iter()
         .enumerate()
-        .for_each(|(i, (y, mean, rstd, mut sums))| {
-            let statistics = mean.iter_mut().zip(rstd);
-            for (r, (y, (mean, rstd))) in y.chunks_mut(strides.y).zip(statistics).enumerate() {
+        .for_each(|(i, (y, mut sums, mut statistics))| {
+            for (r, y) in y
+                .chunks_mut(strides.y)
+                .take(n_rows.saturating_sub(i * rows))
+                .enumerate()
+            {
                 let mut x = row(x, i * rows + r, strides.x, n_cols);
                 if let (Some(residual), Some(sums)) = (residual, &mut sums) {
                     let residual = row(residual, i * rows + r, strides.x, n_cols);
@@ -97,10 +105,13 @@ pub fn forward(pass: &mut ForwardPass<'_>) -> Result<()> {
                 let var = square - shift * shift;
                 // Rounding can take a constant row's variance just below zero; NaN must stay NaN.
                 let var = if var < 0.0 { 0.0 } else { var };
-                *mean = rounded + shift;
-                *rstd = 1.0 / (var + eps).sqrt();
+                let inverse = 1.0 / (var + eps).sqrt();
+                if let Some([mean, rstd]) = &mut statistics {
+                    mean[r] = rounded + shift;
+                    rstd[r] = inverse;
+                }
                 for (c, y) in y[..n_cols].iter_mut().enumerate() {
-                    *y = (x[c] - rounded - shift) * *rstd * weight[c] + bias[c];
+                    *y = (x[c] - rounded - shift) * inverse * weight[c] + bias[c];
                 }
             }
         });

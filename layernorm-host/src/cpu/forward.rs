@@ -16,10 +16,11 @@ const CHUNK_ELEMENTS: usize = 32 << 10;
 /// What the rows of a chunk are written to.
 struct Chunk<'a, T> {
     first_row: usize,
+    n_rows: usize,
     y: &'a mut [T],
     sum: Option<&'a mut [T]>,
-    mean: &'a mut [f32],
-    rstd: &'a mut [f32],
+    /// mean and rstd, where they are wanted.
+    statistics: Option<[&'a mut [f32]; 2]>,
 }
 
 /// What all chunks read.
@@ -60,19 +61,21 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
         Some(sum) => Some(sum.host_slice_mut::<T>()?.chunks_mut(elements)),
         None => None,
     };
+    let mut statistics = match &mut pass.statistics {
+        Some(statistics) => Some(statistics.host_chunks_mut(rows)?),
+        None => None,
+    };
     let chunks: Vec<Chunk<'_, T>> = pass
         .y
         .host_slice_mut()?
         .chunks_mut(elements)
-        .zip(pass.mean.host_slice_mut()?.chunks_mut(rows))
-        .zip(pass.rstd.host_slice_mut()?.chunks_mut(rows))
-        .enumerate()
-        .map(|(i, ((y, mean), rstd))| Chunk {
-            first_row: i * rows,
+        .zip((0..n_rows).step_by(rows))
+        .map(|(y, first_row)| Chunk {
+            first_row,
+            n_rows: rows.min(n_rows - first_row),
             y,
             sum: sums.as_mut().and_then(Iterator::next),
-            mean,
-            rstd,
+            statistics: statistics.as_mut().and_then(Iterator::next),
         })
         .collect();
     let arch = super::arch();
@@ -105,7 +108,7 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Rows { inputs, mut chunk } = self;
         let n_cols = inputs.n_cols;
-        for i in 0..chunk.mean.len() {
+        for i in 0..chunk.n_rows {
             let r = chunk.first_row + i;
             let mut x = row(inputs.x, r, inputs.x_stride, n_cols);
             let place = i * inputs.y_stride..i * inputs.y_stride + n_cols;
@@ -118,8 +121,10 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
             let numbers = statistics(simd, x, inputs.eps);
             let y = Target::new(&mut chunk.y[place], inputs.past_the_cache);
             normalise(simd, x, &numbers, inputs.weight, inputs.bias, y, next);
-            chunk.mean[i] = numbers.mean + numbers.shift;
-            chunk.rstd[i] = numbers.rstd;
+            if let Some([mean, rstd]) = &mut chunk.statistics {
+                mean[i] = numbers.mean + numbers.shift;
+                rstd[i] = numbers.rstd;
+            }
         }
         if inputs.past_the_cache {
             tile::finish_streaming();

@@ -24,6 +24,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ),
     ("dx_over_dy", in_place),
     ("only_what_is_needed", needs),
+    ("y_alone", y_alone),
     ("accumulate", accumulate),
 ];
 
@@ -293,6 +294,29 @@ fn needs(device: &Device) -> Verdict {
                     _ => return Err(format!("{needs:?}: {name} is there or not against it")),
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Without statistics y is what it is with them, by kernels of every kind.
+fn y_alone(device: &Device) -> Verdict {
+    for dtype in DType::ALL {
+        for (n_rows, n_cols) in [
+            (0, 8),
+            (1, 33),
+            (37, 256),
+            (5, 1023),
+            (3, 8201),
+            (2, 60_000),
+        ] {
+            let case = Case::new(n_rows, n_cols, dtype, dtype);
+            let inputs = case.generate();
+            let x = tensor(&inputs.x, &case.shape(), dtype, device).map_err(text)?;
+            let layer = LayerNorm::new(&[n_cols], dtype, device).map_err(text)?;
+            let (y, _) = layer.forward(&x).map_err(text)?;
+            let alone = fast_layernorm(&layer, &x).map_err(text)?;
+            same(&format!("y of {dtype}, {n_rows} x {n_cols}"), &alone, &y)?;
         }
     }
     Ok(())

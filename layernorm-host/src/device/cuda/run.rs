@@ -14,8 +14,8 @@ impl CudaDevice {
             pass.bias,
             Some(&*pass.y),
             pass.sum.as_deref(),
-            Some(&*pass.mean),
-            Some(&*pass.rstd),
+            pass.statistics.as_ref().map(|kept| &*kept.mean),
+            pass.statistics.as_ref().map(|kept| &*kept.rstd),
         ];
         let [x, residual, weight, bias, y, sum, mean, rstd] = tensors.map(address);
         let pointers = ForwardPointers {
