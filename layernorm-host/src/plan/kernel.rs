@@ -64,7 +64,10 @@ impl RowsKernel {
         if aligned && is_aligned(&[row_bytes]) {
             let vectors = row_bytes / u64::from(VECTOR_BYTES);
             let shared = pass.shared_tiles(problem.dtype());
-            let mut shared = shared.iter().filter(|tile| tile.bytes(vectors) <= room);
+            // At most 2^32 columns of 4 bytes: there are no more vectors than a u32 counts.
+            let mut shared = shared
+                .iter()
+                .filter(|tile| tile.bytes(vectors as u32) <= room);
             let in_a_block = shared.clone().find(|tile| tile.blocks == 1);
             let tiles = pass.tiles(problem.dtype());
             let is_long_enough =
@@ -82,13 +85,13 @@ impl RowsKernel {
             });
             // What one block holds before what takes several.
             if let Some(tile) = in_a_block {
-                return Self::in_shared_memory(problem, tile, vectors);
+                return Self::in_shared_memory(problem, tile, vectors as u32);
             }
             if let Some(cluster) = cluster {
                 return Self::in_clusters(pass, problem, cluster);
             }
             if let Some(tile) = shared.find(|_| has_clusters) {
-                return Self::in_shared_memory(problem, tile, vectors);
+                return Self::in_shared_memory(problem, tile, vectors as u32);
             }
         } else {
             let vectors = row_bytes.div_ceil(u64::from(VECTOR_BYTES));
@@ -118,7 +121,7 @@ impl RowsKernel {
     }
 
     /// The forward kernel with rows of so many vectors in shared memory, of a block or a cluster.
-    fn in_shared_memory(problem: &Problem, tile: &SharedTile, vectors: u64) -> Self {
+    fn in_shared_memory(problem: &Problem, tile: &SharedTile, vectors: u32) -> Self {
         RowsKernel {
             entry: entry(Pass::Forward, problem, Variant::of_shared(tile)),
             block: tile.block,

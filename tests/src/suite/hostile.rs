@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use std::path::Path;
 
-use layernorm_host::abi::{ClusterTile, RowTile};
+use layernorm_host::abi::{ClusterTile, RowTile, SharedTile};
 use layernorm_host::file::{Safetensors, SafetensorsFile, SafetensorsWriter, WholeFile, npy};
 use layernorm_host::{
     BackwardPointers, DType, Device, Entry, FastLayerNorm, ForwardPointers, GradientsInto, IMAGES,
@@ -234,9 +234,17 @@ fn tiles(_: &Device) -> Verdict {
                                 tile,
                                 rounds: 0,
                             };
+                            let shared = SharedTile {
+                                blocks: lanes,
+                                stages,
+                                block,
+                                at_a_time: 0,
+                                rounds: 0,
+                            };
+                            let shared = NUMBERS.map(|vectors| shared.bytes(vectors));
                             let numbers = [tile.max_vectors(), tile.rows_per_block()];
                             let bytes = [tile.ring_bytes(), tile.ragged_bytes(block)];
-                            (numbers, bytes, cluster.max_vectors())
+                            (numbers, bytes, shared, cluster.max_vectors())
                         },
                     )?;
                 }

@@ -1,0 +1,359 @@
+//! The tiles: how each variant lays a row over threads, blocks and shared memory, and which of them there are.
+
+use super::VECTOR_BYTES;
+
+/// How a row lies over the threads of a block, in a `rows`, `ragged` or `narrow` variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowTile {
+    /// Threads that share a row: a power of two, up to 32 or all of the block.
+    pub lanes: u32,
+    /// Vectors that a thread holds: 16 bytes each, or one element each in a `narrow` variant.
+    pub vecs: u32,
+    /// Threads in a block; `block / lanes` rows are in work at a time.
+    pub block: u32,
+    /// Rows that a thread has in shared memory, on their way or in work. 0: rows go straight to registers,
+    /// and the grid must have a place for every row.
+    pub stages: u32,
+    /// Blocks that a multiprocessor is meant to hold, which bounds their registers; 0: as the compiler
+    /// likes. The grid of a kernel with stages is this many for each multiprocessor.
+    pub blocks_per_sm: u32,
+    /// The fewest vectors of a row that it is for: with more lanes idle, what comes after the tiles is faster.
+    pub fewest: u32,
+}
+
+impl RowTile {
+    /// The longest row that fits, in vectors.
+    pub const fn max_vectors(&self) -> u32 {
+        self.lanes.saturating_mul(self.vecs)
+    }
+
+    /// Rows that a block has in work at a time; 0 without lanes.
+    pub const fn rows_per_block(&self) -> u32 {
+        match self.lanes {
+            0 => 0,
+            lanes => self.block / lanes,
+        }
+    }
+
+    /// Dynamic shared memory of a block for each tensor that it stages (x; x and dy), in bytes.
+    pub const fn ring_bytes(&self) -> u32 {
+        self.stages
+            .saturating_mul(self.vecs)
+            .saturating_mul(self.block)
+            .saturating_mul(VECTOR_BYTES)
+    }
+
+    /// Dynamic shared memory of a `ragged` variant's block, for so many tensors that are read (x; x and dy),
+    /// in bytes: images of the rows on their way or in work, and where those are filled again at once one
+    /// more, through which the results go out.
+    pub const fn ragged_bytes(&self, tensors: u32) -> u32 {
+        let images = match self.stages {
+            0 => tensors,
+            stages => tensors.saturating_mul(stages).saturating_add(1),
+        };
+        images
+            .saturating_mul(self.rows_per_block())
+            .saturating_mul(image_vectors(self.lanes, self.vecs))
+            .saturating_mul(VECTOR_BYTES)
+    }
+}
+
+/// Vectors of the image of a row of up to `lanes * vecs` vectors: one more where the row starts inside a
+/// vector, and zeros after its end.
+pub const fn image_vectors(lanes: u32, vecs: u32) -> u32 {
+    lanes.saturating_mul(vecs).saturating_add(2)
+}
+
+const fn tile(lanes: u32, vecs: u32, block: u32, stages: u32, blocks_per_sm: u32) -> RowTile {
+    RowTile {
+        lanes,
+        vecs,
+        block,
+        stages,
+        blocks_per_sm,
+        fewest: 0,
+    }
+}
+
+/// The same, for rows of at least so many vectors.
+const fn from(fewest: u32, tile: RowTile) -> RowTile {
+    RowTile { fewest, ..tile }
+}
+
+/// The forward pass's `rows` variants for f16 and bf16, shortest row first. Measured on an H100;
+/// docs/performance.md has the figures. Three vectors are for hidden sizes of three times a power of two.
+pub const FORWARD_TILES_HALF: &[RowTile] = &[
+    // Several rows a warp, so that short rows keep all its lanes busy.
+    tile(8, 1, 128, 0, 0),
+    tile(8, 2, 128, 0, 0),
+    tile(16, 2, 256, 0, 0),
+    tile(16, 3, 128, 0, 0),
+    // From here a row has the block: what is the same in all threads then costs no registers.
+    tile(64, 1, 64, 0, 0),
+    tile(32, 3, 32, 0, 0),
+    tile(128, 1, 128, 0, 0),
+    tile(64, 3, 64, 0, 0),
+    tile(128, 2, 128, 0, 0),
+    tile(128, 3, 128, 0, 0),
+    tile(256, 2, 256, 0, 0),
+    tile(256, 3, 256, 0, 0),
+    tile(256, 4, 256, 0, 0),
+    tile(512, 3, 512, 0, 0),
+    tile(512, 4, 512, 0, 2),
+    // Rows of 30721 to 32768 columns: as many threads as a multiprocessor has registers for, which are idle together.
+    from(15 * 256 + 1, tile(1024, 4, 1024, 0, 1)),
+];
+
+/// The forward pass's `rows` variants for f32, likewise.
+pub const FORWARD_TILES_F32: &[RowTile] = &[
+    tile(8, 1, 128, 0, 0),
+    tile(8, 2, 128, 0, 0),
+    tile(16, 2, 128, 0, 0),
+    tile(16, 4, 128, 0, 0),
+    tile(128, 1, 128, 0, 0),
+    tile(128, 2, 128, 0, 0),
+    tile(256, 2, 256, 0, 0),
+    tile(256, 4, 256, 0, 0),
+    tile(512, 3, 512, 0, 0),
+    tile(512, 4, 512, 0, 0),
+    tile(1024, 3, 1024, 0, 1),
+    tile(1024, 4, 1024, 0, 1),
+    tile(1024, 6, 1024, 0, 1),
+    tile(1024, 8, 1024, 0, 1),
+];
+
+/// A `shared` or `shared_cluster` variant of the forward pass: a row in the shared memory of a block, or of a
+/// cluster's blocks, each with a share as [`cluster_share`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedTile {
+    /// Blocks that share a row: 1, or a cluster's, up to 8 as every device from sm_90 on takes.
+    pub blocks: u32,
+    /// Rows that a block has room for: with 2, one is on its way while one is computed.
+    pub stages: u32,
+    /// Threads in a block.
+    pub block: u32,
+    /// Vectors that a thread reads at a time.
+    pub at_a_time: u32,
+    /// Blocks (or clusters) that the grid has for each that the device holds at a time; 0: one for every row.
+    pub rounds: u32,
+}
+
+impl SharedTile {
+    /// Dynamic shared memory of a block for rows of so many vectors, in bytes.
+    pub const fn bytes(&self, vectors: u32) -> u64 {
+        let share = match self.blocks {
+            0 | 1 => vectors,
+            blocks => cluster_share(vectors, blocks),
+        };
+        (share as u64)
+            .saturating_mul(self.stages as u64)
+            .saturating_mul(VECTOR_BYTES as u64)
+    }
+}
+
+const fn shared(blocks: u32, stages: u32, block: u32, at_a_time: u32, rounds: u32) -> SharedTile {
+    SharedTile {
+        blocks,
+        stages,
+        block,
+        at_a_time,
+        rounds,
+    }
+}
+
+/// The forward pass's `shared` variants for f16 and bf16, shortest row first: for rows that no `rows` variant takes.
+pub const FORWARD_SHARED_HALF: &[SharedTile] = &[
+    shared(1, 2, 512, 4, 1),
+    shared(1, 1, 1024, 2, 0),
+    shared(2, 1, 1024, 2, 1),
+    shared(4, 1, 1024, 2, 4),
+];
+
+/// The forward pass's `shared` variants for f32, likewise; those over a cluster for rows that no `cluster` variant
+/// takes either.
+pub const FORWARD_SHARED_F32: &[SharedTile] = &[shared(1, 1, 512, 1, 0), shared(8, 1, 1024, 2, 0)];
+
+/// The `shared` variant of a table that has these blocks and stages.
+pub const fn find_shared(tiles: &[SharedTile], blocks: u32, stages: u32) -> SharedTile {
+    let mut i = 0;
+    while i < tiles.len() {
+        if tiles[i].blocks == blocks && tiles[i].stages == stages {
+            return tiles[i];
+        }
+        i += 1;
+    }
+    panic!("no such tile in the table")
+}
+
+/// The forward pass's `narrow` variants for f32, shortest row first. Realigned in shared memory such rows were no faster
+/// at 1023 columns, and slower at 4099.
+pub const FORWARD_NARROW_TILES: &[RowTile] = &[
+    tile(8, 4, 128, 0, 0),
+    tile(32, 8, 128, 0, 0),
+    tile(128, 8, 128, 0, 0),
+    tile(512, 8, 512, 0, 1),
+    tile(512, 10, 512, 0, 0),
+];
+
+/// The forward pass's `ragged` variants for f16 and bf16, shortest row first.
+pub const FORWARD_RAGGED_TILES: &[RowTile] = &[
+    tile(8, 1, 128, 0, 0),
+    tile(16, 2, 64, 0, 0),
+    tile(128, 1, 128, 0, 0),
+    tile(256, 2, 256, 0, 0),
+    tile(128, 5, 128, 0, 0),
+    tile(256, 4, 256, 0, 3),
+];
+
+/// The backward pass's `rows` variants for f32, shortest row first.
+pub const BACKWARD_TILES_F32: &[RowTile] = &[
+    tile(8, 1, 128, 2, 4),
+    tile(8, 2, 128, 2, 4),
+    tile(8, 4, 128, 2, 3),
+    tile(16, 4, 128, 2, 3),
+    tile(32, 4, 128, 2, 3),
+    tile(128, 2, 128, 3, 4),
+    tile(256, 2, 256, 2, 2),
+    tile(512, 2, 512, 3, 1),
+    tile(512, 4, 512, 2, 1),
+];
+
+/// The backward pass's `rows` variants for f16, shortest row first: as for bf16, but for the tiles that its
+/// conversions would make spill.
+pub const BACKWARD_TILES_F16: &[RowTile] = &[
+    tile(8, 1, 128, 2, 4),
+    tile(8, 2, 128, 2, 3),
+    tile(16, 2, 128, 2, 3),
+    tile(32, 2, 128, 3, 3),
+    tile(64, 2, 64, 2, 6),
+    tile(128, 2, 128, 3, 3),
+    tile(128, 4, 128, 2, 2),
+    tile(256, 3, 256, 3, 1),
+    tile(256, 4, 256, 2, 1),
+];
+
+/// The backward pass's `rows` variants for bf16, shortest row first.
+///
+/// A vector has twice the columns of an f32 vector, so twice the registers for dweight and dbias.
+pub const BACKWARD_TILES_BF16: &[RowTile] = &[
+    tile(8, 1, 128, 2, 4),
+    tile(8, 2, 128, 2, 3),
+    tile(8, 4, 128, 2, 2),
+    tile(16, 4, 128, 2, 2),
+    tile(32, 4, 128, 2, 2),
+    tile(128, 2, 128, 3, 3),
+    tile(128, 4, 128, 2, 2),
+    tile(256, 3, 256, 3, 1),
+    tile(256, 4, 256, 2, 1),
+];
+
+/// The backward pass's `ragged` variants for f32, shortest row first.
+pub const BACKWARD_RAGGED_TILES_F32: &[RowTile] = &[
+    tile(8, 2, 128, 2, 4),
+    tile(16, 4, 128, 2, 2),
+    tile(128, 2, 128, 3, 4),
+    tile(256, 2, 256, 2, 2),
+    tile(512, 2, 512, 3, 1),
+    tile(256, 5, 256, 3, 1),
+];
+
+/// The backward pass's `ragged` variants for f16 and bf16, shortest row first.
+pub const BACKWARD_RAGGED_TILES_HALF: &[RowTile] = &[
+    tile(8, 1, 128, 2, 4),
+    tile(16, 2, 128, 2, 2),
+    tile(64, 2, 64, 2, 5),
+    tile(128, 2, 128, 3, 2),
+    tile(128, 4, 128, 2, 2),
+    tile(256, 3, 256, 3, 1),
+    tile(256, 4, 256, 2, 1),
+];
+
+/// How a row lies over the blocks of a cluster, in a `cluster` variant: each block has a share of it, as
+/// [`cluster_share`] says, in its tile. Devices from sm_90 on alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterTile {
+    /// Blocks of a cluster: up to 8, as every such device takes.
+    pub blocks: u32,
+    /// A block's; its row is the block's.
+    pub tile: RowTile,
+    /// Clusters that the grid has for each that the device is sure to hold at a time.
+    pub rounds: u32,
+}
+
+impl ClusterTile {
+    /// The longest row that fits, in vectors.
+    pub const fn max_vectors(&self) -> u32 {
+        self.blocks.saturating_mul(self.tile.max_vectors())
+    }
+}
+
+/// Vectors of a row that each block of a cluster has; the last may have fewer. Shares start at multiples of 128
+/// bytes.
+pub const fn cluster_share(vectors: u32, blocks: u32) -> u32 {
+    vectors.div_ceil(blocks).next_multiple_of(8)
+}
+
+const fn cluster(blocks: u32, tile: RowTile, rounds: u32) -> ClusterTile {
+    ClusterTile {
+        blocks,
+        tile,
+        rounds,
+    }
+}
+
+/// The forward pass's `cluster` variants for f32: for rows that neither a `rows` variant nor a block's shared
+/// memory takes. The more a block has between two exchanges, the better. Rows of f16 and bf16 are faster in shared
+/// memory ([`FORWARD_SHARED_HALF`]).
+pub const FORWARD_CLUSTERS_F32: &[ClusterTile] = &[
+    cluster(4, tile(512, 8, 512, 3, 1), 4),
+    cluster(8, tile(512, 8, 512, 3, 1), 4),
+];
+
+/// The backward pass's `cluster` variants for f32, shortest row first: for rows that no `rows` variant takes.
+///
+/// Two blocks fit the two multiprocessors of any pair. How many larger clusters fit is not the same on every chip:
+/// with more rounds of them, one round more costs less.
+pub const BACKWARD_CLUSTERS_F32: &[ClusterTile] = &[
+    cluster(2, tile(512, 4, 512, 3, 1), 1),
+    cluster(4, tile(512, 4, 512, 3, 1), 2),
+    cluster(8, tile(512, 4, 512, 3, 1), 4),
+];
+
+/// The backward pass's `cluster` variants for f16 and bf16, shortest row first.
+pub const BACKWARD_CLUSTERS_HALF: &[ClusterTile] = &[
+    cluster(2, tile(256, 4, 256, 4, 1), 1),
+    cluster(4, tile(256, 4, 256, 4, 1), 2),
+    cluster(8, tile(256, 4, 256, 4, 1), 4),
+];
+
+/// The cluster tile of a table that has these blocks, lanes and vectors.
+pub const fn find_cluster(
+    tiles: &[ClusterTile],
+    blocks: u32,
+    lanes: u32,
+    vecs: u32,
+) -> ClusterTile {
+    let mut i = 0;
+    while i < tiles.len() {
+        let ClusterTile {
+            blocks: b, tile: t, ..
+        } = tiles[i];
+        if b == blocks && t.lanes == lanes && t.vecs == vecs {
+            return tiles[i];
+        }
+        i += 1;
+    }
+    panic!("no such tile in the table")
+}
+
+/// The tile of a table that has these lanes and vectors; the device code looks up its own in this way.
+pub const fn find_tile(tiles: &[RowTile], lanes: u32, vecs: u32) -> RowTile {
+    let mut i = 0;
+    while i < tiles.len() {
+        if tiles[i].lanes == lanes && tiles[i].vecs == vecs {
+            return tiles[i];
+        }
+        i += 1;
+    }
+    panic!("no such tile in the table")
+}
