@@ -41,7 +41,7 @@ impl PlanRow {
 }
 
 /// Longest row that is tried. Above it the plan has nothing new.
-const MAX_COLS: usize = 160 << 10;
+const MAX_COLS: usize = 256 << 10;
 
 /// More than the blocks of any kernel that stay on an H100 have in work at a time.
 const MAX_ROWS: usize = 9000;

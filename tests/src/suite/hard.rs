@@ -29,7 +29,7 @@ pub const TESTS: &[(&str, Test)] = &[
 ];
 
 /// Columns for every kind of kernel, aligned and not: the last are the general kernel's.
-const COLUMNS: [usize; 7] = [33, 384, 1000, 1023, 4096, 8200, 8201];
+const COLUMNS: [usize; 8] = [33, 384, 1000, 1023, 4096, 5003, 8200, 8201];
 
 fn far_means(device: &Device) -> Verdict {
     for n_cols in COLUMNS {
@@ -126,7 +126,9 @@ fn drifting_rows(device: &Device) -> Verdict {
     let longest = [
         (DType::F32, 60_004),
         (DType::F32, 100_004),
+        (DType::F32, 140_004),
         (DType::BF16, 120_008),
+        (DType::BF16, 240_008),
     ];
     let all = COLUMNS.map(|n_cols| (DType::F32, n_cols));
     for (dtype, n_cols) in all.into_iter().chain(longest) {
