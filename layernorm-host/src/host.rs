@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytemuck::Zeroable;
 use half::{bf16, f16};
 
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, pages};
 
 #[derive(Debug)]
 pub enum HostBuffer {
@@ -71,9 +71,11 @@ fn kept() -> MutexGuard<'static, Kept> {
 
 /// A vector of zeros, or an error where there is no memory for it.
 pub fn zeros<T: Zeroable>(len: usize) -> Result<Vec<T>> {
-    bytemuck::try_zeroed_vec(len).map_err(|()| Error::OutOfHostMemory {
+    let mut fresh = bytemuck::try_zeroed_vec(len).map_err(|()| Error::OutOfHostMemory {
         asked: len.saturating_mul(size_of::<T>()),
-    })
+    })?;
+    pages::advise(&mut fresh);
+    Ok(fresh)
 }
 
 /// The values in a vector, or an error where there is no memory for it.
@@ -85,6 +87,15 @@ pub fn collected<T>(values: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>> 
         })?;
     all.extend(values);
     Ok(all)
+}
+
+/// What the address of so many bytes is to be a multiple of.
+fn alignment(bytes: usize) -> usize {
+    if pages::are_huge(bytes) {
+        pages::HUGE_PAGE
+    } else {
+        LINE_BYTES
+    }
 }
 
 impl HostBuffer {
@@ -99,14 +110,15 @@ impl HostBuffer {
     }
 
     /// `len` elements of any content, at the start of a cache line, and where they begin in the buffer: vectors
-    /// that lie across two lines take twice the time.
+    /// that lie across two lines take twice the time. Much memory begins with a huge page, where there are any.
     pub fn aligned(dtype: DType, len: usize) -> Result<(Self, usize)> {
-        let padded = len.saturating_add(LINE_BYTES / dtype.size());
         let asked = len.saturating_mul(dtype.size());
+        let alignment = alignment(asked);
+        let padded = len.saturating_add(alignment / dtype.size());
         let buffer = Self::any(dtype, padded);
         let buffer = buffer.map_err(|_| Error::OutOfHostMemory { asked })?;
-        let bytes = buffer.bytes().as_ptr().align_offset(LINE_BYTES);
-        // Which the padding covers; an address that no line's start can be reached from is used as it is.
+        let bytes = buffer.bytes().as_ptr().align_offset(alignment);
+        // Which the padding covers; an address that no such start can be reached from is used as it is.
         let start = (bytes / dtype.size()).min(padded - len);
         Ok((buffer, start))
     }
@@ -168,6 +180,24 @@ impl HostBuffer {
             HostBuffer::F16(data) => bytemuck::cast_slice_mut(data),
             HostBuffer::BF16(data) => bytemuck::cast_slice_mut(data),
             HostBuffer::F64(data) => bytemuck::cast_slice_mut(data),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_begins_where_its_length_wants_it() {
+        for dtype in [DType::BF16, DType::F32, DType::F64] {
+            for bytes in [64, 1 << 20, 4 << 20, (4 << 20) + 64] {
+                let len = bytes / dtype.size();
+                let (buffer, start) = HostBuffer::aligned(dtype, len).unwrap();
+                let first = &buffer.bytes()[start * dtype.size()..][..bytes];
+                let rest = first.as_ptr().addr() % alignment(bytes);
+                assert_eq!(rest, 0, "{dtype} {bytes}");
+            }
         }
     }
 }

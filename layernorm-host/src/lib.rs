@@ -93,6 +93,7 @@ mod images;
 mod layer_norm;
 #[cfg(feature = "ndarray")]
 mod ndarray;
+mod pages;
 mod pass;
 mod pinned;
 pub mod plan;
