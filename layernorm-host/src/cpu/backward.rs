@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::gradients::{Row, gradients, means};
 use super::lanes::Lane;
 use super::tile::{self, LINE_BYTES, TILE, Target, Tile, Tiles};
-use super::{Value, is_small, past_the_cache, row, wide_parameter};
+use super::{Value, is_small, past_the_cache, row, rows_ahead, wide_parameter};
 use crate::pass::BackwardPass;
 use crate::{DType, Result, Tensor};
 
@@ -48,6 +48,8 @@ struct Inputs<'a, T> {
     x_stride: usize,
     dx_stride: usize,
     past_the_cache: bool,
+    /// The rows that are asked for begin so many after the first in work, or after the last.
+    ahead: usize,
 }
 
 /// What a chunk's rows are written to.
@@ -63,6 +65,7 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
     let problem = pass.problem;
     let (n_rows, n_cols, strides) = (problem.n_rows(), problem.n_cols(), problem.strides());
     let weight = wide_parameter::<T>(pass.weight, n_cols, 1.0)?;
+    let past_the_cache = past_the_cache(&problem, 3);
     let inputs = Inputs {
         dy: pass.dy.map(|dy| dy.host_slice::<T>()),
         x: pass.x.host_slice(),
@@ -74,7 +77,8 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         dy_stride: strides.dy,
         x_stride: strides.x,
         dx_stride: strides.dx,
-        past_the_cache: past_the_cache(&problem, 3),
+        past_the_cache,
+        ahead: rows_ahead(&problem, past_the_cache),
     };
     let n_tiles = n_cols.div_ceil(TILE);
     let rows = n_rows
@@ -285,7 +289,7 @@ fn group<S: Simd, T: Lane, const N: usize>(
             }))
         }
     };
-    let after = chunk.first_row + first + N;
+    let after = chunk.first_row + first + N.max(inputs.ahead);
     let dy = inputs.dy.and_then(|dy| dy.get(after * inputs.dy_stride..));
     let x = inputs.x.get(after * inputs.x_stride..);
     let next = [dy, x].map(Option::unwrap_or_default);

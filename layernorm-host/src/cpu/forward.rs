@@ -1,12 +1,12 @@
 //! The forward pass on the host. A row is read three times, the second and third from the nearest cache: for
-//! its mean, for its variance about that mean, for y, while the next row is asked for.
+//! its mean, for its variance about that mean, for y, while a row further on is asked for.
 
 use pulp::Simd;
 use rayon::prelude::*;
 
 use super::lanes::Lane;
 use super::tile::{self, TILE, Target, Tile};
-use super::{Value, is_small, past_the_cache, row, wide_parameter};
+use super::{Value, is_small, past_the_cache, row, rows_ahead, wide_parameter};
 use crate::Result;
 use crate::pass::ForwardPass;
 
@@ -34,6 +34,8 @@ struct Inputs<'a, T> {
     y_stride: usize,
     eps: f32,
     past_the_cache: bool,
+    /// The row that is asked for is so many after the one in work.
+    ahead: usize,
 }
 
 pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
@@ -44,6 +46,7 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
     }
     let weight = wide_parameter::<T>(pass.weight, n_cols, 1.0)?;
     let bias = wide_parameter::<T>(pass.bias, n_cols, 0.0)?;
+    let past_the_cache = past_the_cache(&problem, if pass.sum.is_some() { 4 } else { 2 });
     let inputs = Inputs {
         x: pass.x.host_slice::<T>(),
         residual: pass.residual.map(|residual| residual.host_slice()),
@@ -53,7 +56,8 @@ pub fn run<T: Value>(pass: &mut ForwardPass<'_>) -> Result<()> {
         x_stride: strides.x,
         y_stride: strides.y,
         eps: problem.eps(),
-        past_the_cache: past_the_cache(&problem, if pass.sum.is_some() { 4 } else { 2 }),
+        past_the_cache,
+        ahead: rows_ahead(&problem, past_the_cache),
     };
     let rows = (CHUNK_ELEMENTS / n_cols).clamp(1, n_rows);
     let elements = rows * strides.y.max(1);
@@ -117,7 +121,10 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
                 add(x, row(residual, r, inputs.x_stride, n_cols), sum);
                 x = sum;
             }
-            let next = inputs.x.get((r + 1) * inputs.x_stride..).unwrap_or(&[]);
+            let next = inputs
+                .x
+                .get((r + inputs.ahead) * inputs.x_stride..)
+                .unwrap_or(&[]);
             let numbers = statistics(simd, x, inputs.eps);
             let y = Target::new(&mut chunk.y[place], inputs.past_the_cache);
             normalise(simd, x, &numbers, inputs.weight, inputs.bias, y, next);

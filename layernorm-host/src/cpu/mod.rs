@@ -154,3 +154,15 @@ fn past_the_cache(problem: &Problem, n_tensors: usize) -> bool {
     let elements = problem.n_rows() * problem.n_cols();
     elements.saturating_mul(n_tensors * problem.dtype().size()) >= LARGE
 }
+
+/// Bytes of rows that are worked on while one comes from memory.
+const AHEAD: usize = 12 << 10;
+
+/// How many rows on a row is asked for: where they are short it would not come in the time of one.
+fn rows_ahead(problem: &Problem, past_the_cache: bool) -> usize {
+    let row = problem.n_cols() * problem.dtype().size();
+    match past_the_cache {
+        true => AHEAD.div_ceil(row),
+        false => 1,
+    }
+}
