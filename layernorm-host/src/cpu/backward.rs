@@ -14,6 +14,7 @@ use super::gradients::{Row, gradients, means};
 use super::lanes::Lane;
 use super::tile::{self, LINE_BYTES, TILE, Target, Tile, Tiles};
 use super::{Value, is_small, past_the_cache, row, rows_ahead, wide_parameter};
+use crate::device::HostMemory;
 use crate::pass::BackwardPass;
 use crate::{DType, Result, Tensor};
 
@@ -57,6 +58,8 @@ struct Chunk<'a, T> {
     first_row: usize,
     n_rows: usize,
     dx: Option<&'a mut [T]>,
+    /// Room for dy of [`GROUP`] rows where dx is written over it, else empty.
+    copies: &'a mut [T],
     dweight: &'a mut [Tile],
     dbias: &'a mut [Tile],
 }
@@ -87,6 +90,13 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
         .max(CHUNK_ROWS);
     let n_chunks = n_rows.div_ceil(rows);
     let mut partials = Tiles::new(n_chunks * 2 * n_tiles)?;
+    let mut copies = match inputs.dy.is_none() && pass.dx.is_some() {
+        true => Some(HostMemory::aligned(T::DTYPE, n_chunks * GROUP * n_cols)?),
+        false => None,
+    };
+    let mut copies = copies
+        .as_mut()
+        .map(|memory| memory.slice_mut::<T>().chunks_mut(GROUP * n_cols));
     let mut dxs = match &mut pass.dx {
         Some(dx) => Some(
             dx.host_slice_mut::<T>()?
@@ -104,6 +114,7 @@ pub fn run<T: Value>(pass: &mut BackwardPass<'_>) -> Result<()> {
                 first_row: i * rows,
                 n_rows: rows.min(n_rows - i * rows),
                 dx: dxs.as_mut().and_then(Iterator::next),
+                copies: copies.as_mut().and_then(Iterator::next).unwrap_or_default(),
                 dweight,
                 dbias,
             }
@@ -223,11 +234,6 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Rows { inputs, mut chunk } = self;
-        // dy, where dx is written over it.
-        let mut copies = match (inputs.dy, &chunk.dx) {
-            (None, Some(_)) => vec![T::ZERO; GROUP * inputs.n_cols],
-            _ => Vec::new(),
-        };
         chunk.dweight.fill(Tile::ZERO);
         chunk.dbias.fill(Tile::ZERO);
         let grouped = size_of::<S::f32s>() >= LINE_BYTES;
@@ -236,10 +242,10 @@ impl<T: Value> pulp::WithSimd for Rows<'_, '_, T> {
             false => 0,
         };
         for first in (0..full).step_by(GROUP) {
-            group::<S, T, GROUP>(simd, inputs, &mut chunk, &mut copies, first);
+            group::<S, T, GROUP>(simd, inputs, &mut chunk, first);
         }
         for first in full..chunk.n_rows {
-            group::<S, T, 1>(simd, inputs, &mut chunk, &mut copies, first);
+            group::<S, T, 1>(simd, inputs, &mut chunk, first);
         }
         if inputs.past_the_cache {
             tile::finish_streaming();
@@ -253,12 +259,11 @@ fn group<S: Simd, T: Lane, const N: usize>(
     simd: S,
     inputs: &Inputs<'_, T>,
     chunk: &mut Chunk<'_, T>,
-    copies: &mut [T],
     first: usize,
 ) {
     let n_cols = inputs.n_cols;
     if let (None, Some(dx)) = (inputs.dy, &chunk.dx) {
-        for (i, copy) in copies.chunks_mut(n_cols).take(N).enumerate() {
+        for (i, copy) in chunk.copies.chunks_mut(n_cols).take(N).enumerate() {
             copy.copy_from_slice(row(dx, first + i, inputs.dx_stride, n_cols));
         }
     }
@@ -267,7 +272,7 @@ fn group<S: Simd, T: Lane, const N: usize>(
         let r = chunk.first_row + first + i;
         this.dy = match inputs.dy {
             Some(dy) => row(dy, r, inputs.dy_stride, n_cols),
-            None => row(copies, i, n_cols, n_cols),
+            None => row(chunk.copies, i, n_cols, n_cols),
         };
         this.x = row(inputs.x, r, inputs.x_stride, n_cols);
         this.dsum = inputs

@@ -123,6 +123,8 @@ struct Chunk<'a> {
     first_row: usize,
     n_rows: usize,
     dx: Option<&'a mut [f64]>,
+    /// Room for dy of a row where dx is written over it, else empty.
+    copy: &'a mut [f64],
     dweight: &'a mut [f64],
     dbias: &'a mut [f64],
 }
@@ -138,7 +140,13 @@ pub fn backward(pass: &mut BackwardPass<'_>) -> Result<()> {
     let dsum = pass.dsum.map(|dsum| dsum.host_slice::<f64>());
     let weight = parameter(pass.weight, n_cols, 1.0)?;
     let rows = n_rows.div_ceil(CHUNKS).max(1);
-    let mut partials: Vec<f64> = host::zeros(n_rows.div_ceil(rows) * 2 * n_cols)?;
+    let n_chunks = n_rows.div_ceil(rows);
+    let mut partials: Vec<f64> = host::zeros(n_chunks * 2 * n_cols)?;
+    let mut copies: Vec<f64> = match dy.is_none() && pass.dx.is_some() {
+        true => host::zeros(n_chunks * n_cols)?,
+        false => Vec::new(),
+    };
+    let mut copies = copies.chunks_mut(n_cols);
     let mut dxs = match &mut pass.dx {
         Some(dx) => Some(
             dx.host_slice_mut::<f64>()?
@@ -155,22 +163,20 @@ pub fn backward(pass: &mut BackwardPass<'_>) -> Result<()> {
                 first_row: i * rows,
                 n_rows: rows.min(n_rows - i * rows),
                 dx: dxs.as_mut().and_then(Iterator::next),
+                copy: copies.next().unwrap_or_default(),
                 dweight,
                 dbias,
             }
         })
         .collect();
     chunks.into_par_iter().for_each(|mut chunk| {
-        // dy of the row, where dx is written over it.
-        let mut copy = Vec::new();
         for i in 0..chunk.n_rows {
             let r = chunk.first_row + i;
             let dy = match (dy, &chunk.dx) {
                 (Some(dy), _) => row(dy, r, strides.dy, n_cols),
                 (None, Some(dx)) => {
-                    copy.clear();
-                    copy.extend_from_slice(row(dx, i, strides.dx, n_cols));
-                    &copy[..]
+                    chunk.copy.copy_from_slice(row(dx, i, strides.dx, n_cols));
+                    &*chunk.copy
                 }
                 (None, None) => return,
             };
