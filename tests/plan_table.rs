@@ -9,8 +9,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use layernorm_host::abi::PORTABLE_CLUSTER;
 use layernorm_host::plan::{self, Launch};
-use layernorm_host::{BackwardPointers, DType, ForwardPointers, Problem};
+use layernorm_host::{BackwardPointers, DType, ForwardPointers, Pass, Problem};
 use layernorm_tests::direct::{Direct, Done};
 use layernorm_tests::occupancy::{Block, resident_blocks};
 
@@ -44,9 +45,12 @@ fn registers() -> BTreeMap<String, (u32, u32)> {
         .collect()
 }
 
-/// Enough for every block of two multiprocessors to go on to further rows.
-fn few_rows(n_cols: usize) -> usize {
-    (393_216 / n_cols).clamp(8, 4096)
+/// Enough for every block of two multiprocessors to go on to further rows, or every cluster of a whole device.
+fn few_rows(n_cols: usize, few: &Direct) -> usize {
+    match few.limits.sm_count {
+        ..=2 => (393_216 / n_cols).clamp(8, 4096),
+        _ => 42,
+    }
 }
 
 /// Launches on 132 multiprocessors, and what each kernel did on two of them with a few rows a block.
@@ -58,7 +62,7 @@ fn launches(
 ) -> Vec<(&'static str, Launch, Done)> {
     let problem = |n_rows| Problem::new(n_rows, n_cols, dtype, dtype, 1e-5).expect("a problem");
     let size = dtype.size();
-    let n_rows = few_rows(n_cols);
+    let n_rows = few_rows(n_cols, few);
     let (large, small) = (problem(4096), problem(n_rows));
     let rows = n_rows * n_cols * size;
     let forward = ForwardPointers {
@@ -108,7 +112,21 @@ fn table() -> String {
     let mut below = Vec::new();
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for n_cols in COLUMNS {
-            for (pass, planned, done) in launches(n_cols, dtype, &few, &all) {
+            // Clusters of 16 blocks are for a whole device.
+            let large = Problem::new(4096, n_cols, dtype, dtype, 1e-5).expect("a problem");
+            let is_whole = plan::entries(Pass::Backward, &large, &all.limits)
+                .iter()
+                .filter_map(|entry| entry.variant())
+                .any(|variant| variant.cluster_blocks() > PORTABLE_CLUSTER);
+            let mut done = launches(n_cols, dtype, &few, &all);
+            if is_whole {
+                let again = launches(n_cols, dtype, &all, &all);
+                done.retain(|(pass, ..)| *pass == "forward");
+                done.extend(again.into_iter().filter(|(pass, ..)| *pass == "backward"));
+            }
+            for (pass, planned, done) in done {
+                let on_all = is_whole && pass == "backward";
+                let n_rows = few_rows(n_cols, if on_all { &all } else { &few });
                 assert_eq!(planned.entry, done.launch.entry);
                 let (registers, static_shared) = registers[&planned.entry.to_string()];
                 let block = Block {
@@ -142,7 +160,7 @@ fn table() -> String {
                     "| {pass} | {dtype} | {n_cols} | `{variant}` | {:.2} | {:.1} | {:.1} | {registers} | {warps} | {:.1}{mark} |",
                     (sectors * 32) as f64 / different as f64,
                     sectors as f64 / requests as f64,
-                    counters.lane_instructions as f64 / (few_rows(n_cols) * n_cols) as f64,
+                    counters.lane_instructions as f64 / (n_rows * n_cols) as f64,
                     bytes as f64 / 1024.0
                 );
             }

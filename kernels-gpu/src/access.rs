@@ -135,3 +135,38 @@ store_fn!(
 store_fn!(store_word, u32, reg32, 1, "st.global.b32", "{a}", a);
 store_fn!(store_half, u16, reg16, 1, "st.global.b16", "{a}", a);
 store_fn!(store_double, u64, reg64, 1, "st.global.b64", "{a}", a);
+
+/// Reads 16 bits into 32 if `valid`, else gives zero: two such are not put together, and so waited for, before
+/// the code does it.
+///
+/// # Safety
+/// If `valid`, the address is readable and aligned to the access.
+#[inline(always)]
+pub unsafe fn load_half_wide(at: *const u16, valid: bool) -> u32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let mut value = 0;
+        // SAFETY: the caller says that the address is readable and aligned if `valid`; the instruction runs
+        // under that predicate and writes only the named register.
+        unsafe {
+            core::arch::asm!(
+                "{{ .reg .pred p; setp.ne.u32 p, {valid}, 0;",
+                "@p ld.global.u16 {value}, [{at}]; }}",
+                valid = in(reg32) valid as u32,
+                at = in(reg64) at,
+                value = inout(reg32) value,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        value
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        // SAFETY: as above.
+        if valid {
+            unsafe { at.read() as u32 }
+        } else {
+            0
+        }
+    }
+}

@@ -227,16 +227,9 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     T: Packed<E>,
     W: Packed<E>,
 {
-    // x, mean and dy are zero where there is no row or column, and so is all that is summed.
-    let mean = |k: usize, _: &mut [f32; E], mean: f32| {
-        if place.column(k) < p.n_cols {
-            mean
-        } else {
-            0.0
-        }
-    };
     let vectors = |k: usize| [this.x[k], this.dy[k]];
-    let sums = add_up::<T, W, E, VECS>(vectors, this.statistics, columns, mean);
+    let counts = |k: usize| place.column(k) < p.n_cols;
+    let sums = add_up::<T, W, E, VECS>(vectors, this.statistics, columns, counts);
     if p.dx.is_null() {
         return;
     }
@@ -261,13 +254,15 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
 }
 
 /// Adds a row to dweight and dbias, and gives this lane's sums of dy * weight and of dy * weight * xhat.
-/// `vectors` gives x and dy of vector k, `mean` says what is taken off vector k of x, which it may change before.
+///
+/// `vectors` gives x and dy of vector k. Where the row has nothing of it, `counts` says so: dy is zero there, but xhat, and
+/// so zero times it, may be anything.
 #[inline(always)]
 pub fn add_up<T, W, const E: usize, const VECS: usize>(
     vectors: impl Fn(usize) -> [T::Raw; 2],
-    [row_mean, rstd]: [f32; 2],
+    [mean, rstd]: [f32; 2],
     columns: &mut Columns<W::Raw, E, VECS>,
-    mean: impl Fn(usize, &mut [f32; E], f32) -> f32,
+    counts: impl Fn(usize) -> bool,
 ) -> [f32; 2]
 where
     T: Packed<E>,
@@ -275,9 +270,9 @@ where
 {
     let (mut g_sum, mut g_xhat_sum) = (0.0, 0.0);
     for k in 0..VECS {
-        let [mut x, dy] = vectors(k).map(T::unpack);
+        let before = g_xhat_sum;
+        let [x, dy] = vectors(k).map(T::unpack);
         let weight = W::unpack(columns.weight[k]);
-        let mean = mean(k, &mut x, row_mean);
         let mut g = dy;
         for i in 0..E {
             let xhat = (x[i] - mean) * rstd;
@@ -287,6 +282,9 @@ where
             g_xhat_sum = ext::fma(g[i], xhat, g_xhat_sum);
         }
         g_sum += sum(g);
+        if !counts(k) {
+            g_xhat_sum = before;
+        }
     }
     [g_sum, g_xhat_sum]
 }

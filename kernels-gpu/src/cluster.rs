@@ -18,7 +18,7 @@ use cuda_std::{shared_words, thread};
 use crate::abi::cluster_share;
 
 /// Blocks that a cluster can have.
-const MAX_BLOCKS: u32 = 8;
+const MAX_BLOCKS: u32 = 16;
 
 /// Exchanges that may be under way, each in a slot of its own. A block sends to a slot again when it has received
 /// the exchange but one before, of which each block sent its values after it had read what the slot held.
@@ -38,7 +38,7 @@ impl<const CLUSTER: u32> Exchange<CLUSTER> {
     /// Makes the block ready, before the first barrier of the cluster, behind which the first exchange lies.
     #[inline(always)]
     pub fn prepare() -> Self {
-        const { assert!(CLUSTER <= MAX_BLOCKS && MAX_BLOCKS == 8) };
+        const { assert!(CLUSTER <= MAX_BLOCKS && MAX_BLOCKS == 16) };
         if thread::thread_idx_x() == 0 {
             for slot in 0..SLOTS {
                 // SAFETY: this thread alone, and the words are the barrier's.

@@ -76,10 +76,7 @@ pub unsafe fn backward_cluster<
     };
     // SAFETY: waited for where it is called, and not asked for again before.
     let vectors = |stage: u32, k: usize| unsafe { [x_ring.read(stage, k), dy_ring.read(stage, k)] };
-    // x, mean and dy are zero where there is no column, and so is all that is summed.
-    let mean_at = |k: usize, _: &mut [f32; E], mean: f32| {
-        if place.column(k) < count { mean } else { 0.0 }
-    };
+    let counts = |k: usize| place.column(k) < count;
     // SAFETY: the caller's; the share fits the tile.
     let mut columns = unsafe { Columns::new(own, place) };
 
@@ -129,8 +126,7 @@ pub unsafe fn backward_cluster<
     let (mut sent, mut statistics_before) = (exchange, statistics);
     while row < p.n_rows {
         stage::wait_of_fewer::<STAGES>();
-        let sums =
-            add_up::<T, W, E, VECS>(|k| vectors(stage, k), statistics, &mut columns, mean_at);
+        let sums = add_up::<T, W, E, VECS>(|k| vectors(stage, k), statistics, &mut columns, counts);
         let before = if stage == 0 { last } else { stage - 1 };
         if !p.dx.is_null() {
             // SAFETY: dx is null for all threads or for none. The barrier in here lies behind the reads of the exchange

@@ -69,11 +69,11 @@ macro_rules! backward_clusters {
 macro_rules! kernels_half {
     ($($x:ident $w:ident),*) => {$(
         forward_shared_clusters!($x $w 8 FORWARD_SHARED_HALF: 2, 4);
-        backward_clusters!($x $w 8 BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4);
+        backward_clusters!($x $w 8 BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4, 16 256 4);
     )*};
 }
 
 forward_clusters!(f32 f32 4 FORWARD_CLUSTERS_F32: 4 512 8, 8 512 8);
 forward_shared_clusters!(f32 f32 4 FORWARD_SHARED_F32: 8);
-backward_clusters!(f32 f32 4 BACKWARD_CLUSTERS_F32: 2 512 4, 4 512 4, 8 512 4);
+backward_clusters!(f32 f32 4 BACKWARD_CLUSTERS_F32: 2 512 4, 4 512 4, 8 512 4, 16 512 4);
 kernels_half!(f16 f16, f16 f32, bf16 bf16, bf16 f32);

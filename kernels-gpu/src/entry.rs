@@ -136,10 +136,10 @@ macro_rules! kernels {
 /// The kernels whose tiles are for f32 alone.
 macro_rules! kernels_f32 {
     ($x:ident $w:ident $e:literal) => {
-        forward_tiles!($x $w $e FORWARD_TILES_F32 "rows_" forward_rows: 8 1, 8 2, 16 2, 16 4, 128 1, 128 2, 256 2, 256 4, 512 3, 512 4, 1024 3, 1024 4, 1024 6, 1024 8);
+        forward_tiles!($x $w $e FORWARD_TILES_F32 "rows_" forward_rows: 8 1, 8 2, 16 2, 16 4, 32 3, 128 1, 128 2, 256 2, 256 4, 512 3, 512 4, 1024 3, 1024 4, 1024 6, 1024 8);
         forward_shared!($x $w $e FORWARD_SHARED_F32: 1);
-        forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 128 8, 512 8, 512 10);
-        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 4, 128 2, 256 2, 512 2, 256 5);
+        forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 32 16, 128 8, 128 12, 128 16, 256 12, 256 16, 256 20, 512 12, 512 16);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 4, 32 4, 128 2, 128 3, 256 2, 256 3, 512 2, 256 5);
     };
 }
 
@@ -148,8 +148,8 @@ macro_rules! kernels_half {
     ($x:ident $w:ident $e:literal) => {
         forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_rows: 8 1, 8 2, 16 2, 16 3, 64 1, 32 3, 128 1, 64 3, 128 2, 128 3, 256 2, 256 3, 256 4, 512 3, 512 4, 1024 4);
         forward_shared!($x $w $e FORWARD_SHARED_HALF: 2, 1);
-        forward_tiles!($x $w $e FORWARD_RAGGED_TILES "ragged_" forward_ragged: 8 1, 16 2, 128 1, 256 2, 128 5, 256 4);
-        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 16 2, 64 2, 128 2, 128 4, 256 3, 256 4);
+        forward_tiles!($x $w $e FORWARD_RAGGED_TILES "ragged_" forward_ragged: 8 1, 8 2, 8 4, 16 4, 32 3, 32 4, 64 3, 64 4, 128 3, 128 4, 128 5, 256 3, 256 4);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 16 2, 32 2, 32 3, 32 4, 64 3, 64 4, 128 3, 128 4, 192 3, 256 3, 256 4);
     };
 }
 
@@ -164,16 +164,10 @@ macro_rules! forward_tiles {
                 concat!($prefix, stringify!($lanes), "x", stringify!($vecs)),
                 TILE.block,
                 TILE.blocks_per_sm,
-                forward_tiles!(@ $function $x $w $e $lanes $vecs)
+                $function::<$x, $w, $e, $lanes, $vecs, { TILE.block }>
             );
         };
     )*};
-    (@ forward_rows $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
-        forward_rows::<$x, $w, $e, $lanes, $vecs, { TILE.block }>
-    };
-    (@ forward_ragged $x:ident $w:ident $e:literal $lanes:literal $vecs:literal) => {
-        forward_ragged::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { $lanes >= 32 && $vecs <= 2 }>
-    };
 }
 
 /// A forward kernel with a block's row in shared memory, for each count of `stages` of a table.

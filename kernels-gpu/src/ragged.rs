@@ -18,7 +18,9 @@
 use cuda_std::ext::{self, Shared};
 use cuda_std::{thread, warp};
 
-use crate::access::{load_half, load_word, store_half, store_word, store_x4};
+use crate::abi::image_vectors;
+use crate::access::{load_half_wide, load_word, store_half, store_word, store_x4};
+use crate::place::forgotten;
 use crate::stage;
 use crate::vector::Packed;
 
@@ -27,6 +29,17 @@ const WORDS: u32 = 4;
 
 /// Bytes of a vector.
 const BYTES: u32 = 16;
+
+/// Lanes of a row, its first, that move its ends: a word each of two vectors.
+pub const ENDS_LANES: u32 = 2 * WORDS;
+
+/// A word at one of a row's ends, as it was asked for: to put its parts together is to wait for them.
+#[derive(Clone, Copy, Default)]
+pub struct Ends {
+    low: u32,
+    /// The upper half of a word of two elements, else nothing.
+    high: u32,
+}
 
 /// Where the columns of a row lie, at whatever address.
 #[derive(Clone, Copy)]
@@ -93,40 +106,54 @@ impl Span {
         let is_partial = if is_head { !self.is_whole(0) } else { last > 0 };
         (
             vector * WORDS + lane % WORDS,
-            is_partial && lane < 2 * WORDS,
+            is_partial && lane < ENDS_LANES,
         )
     }
 
-    /// This lane's word of the vectors at the row's ends: zero where it has no column.
+    /// This lane's word of the vectors at the row's ends. Where it has no column: zero, or if `FILLED` one of the
+    /// row's, if that has any.
     ///
     /// # Safety
     /// The row is readable.
     #[inline(always)]
-    pub unsafe fn load_ends<T>(self, lane: u32) -> u32 {
+    pub unsafe fn load_ends<T, const FILLED: bool>(self, lane: u32) -> Ends {
         let (word, is_mine) = self.end_word(lane);
         let byte = word * WORDS;
-        let at = self.base.cast_const().wrapping_add(byte as usize);
-        let holds = |byte: u32| is_mine && byte >= self.shift && byte < self.end;
+        let size = size_of::<T>() as u32;
+        let at = |byte: u32| {
+            let byte = match FILLED {
+                true => byte.max(self.shift).min(self.end.wrapping_sub(size)),
+                false => byte,
+            };
+            self.base.cast_const().wrapping_add(byte as usize)
+        };
+        let holds = |byte: u32| match FILLED {
+            true => lane < ENDS_LANES && self.shift < self.end,
+            false => is_mine && byte >= self.shift && byte < self.end,
+        };
+        let mut ends = Ends::default();
         // SAFETY: an element at a byte from `shift` to `end` is the row's.
         unsafe {
-            if size_of::<T>() == 4 {
-                load_word(at.cast(), holds(byte), [0])[0]
+            if size == 4 {
+                [ends.low] = load_word(at(byte).cast(), holds(byte), [0]);
             } else {
-                let [low] = load_half(at.cast(), holds(byte), [0]);
-                let [high] = load_half(at.wrapping_add(2).cast(), holds(byte + 2), [0]);
-                low as u32 | (high as u32) << 16
+                ends.low = load_half_wide(at(byte).cast(), holds(byte));
+                ends.high = load_half_wide(at(byte + 2).cast(), holds(byte + 2));
             }
         }
+        ends
     }
 
-    /// Puts that word into the row's image, and zeros after the row.
+    /// Puts that word into the row's image, and after the row zeros, or if `FILLED` words of its last vector.
     ///
     /// # Safety
     /// Nothing still reads `image`, which has room for `image_vectors`.
     #[inline(always)]
-    pub unsafe fn put_ends(self, image: Shared<u32>, lane: u32, word: u32) {
-        if lane < 2 * WORDS {
+    pub unsafe fn put_ends<const FILLED: bool>(self, image: Shared<u32>, lane: u32, ends: Ends) {
+        if lane < ENDS_LANES {
             let (at, is_mine) = self.end_word(lane);
+            // Or the compiler would put them together, and wait for them, where they are asked for.
+            let word = forgotten(ends.low) | forgotten(ends.high) << 16;
             // SAFETY: the vector that the row ends in is at most the last but one of the image; each word
             // is one lane's.
             unsafe {
@@ -134,7 +161,8 @@ impl Span {
                     image.store(at, word);
                 }
                 if lane >= WORDS {
-                    image.store((self.vectors() + 1) * WORDS + lane % WORDS, 0);
+                    let after = (self.vectors() + 1) * WORDS + lane % WORDS;
+                    image.store(after, if FILLED { word } else { 0 });
                 }
             }
         }
@@ -154,7 +182,7 @@ impl Span {
         unsafe {
             self.ask::<LANES, VECS>(image, lane);
             stage::commit();
-            self.put_ends(image, lane, self.load_ends::<T>(lane));
+            self.put_ends::<false>(image, lane, self.load_ends::<T, false>(lane));
             stage::wait::<1>();
             sync_row::<LANES>();
         }
@@ -163,43 +191,43 @@ impl Span {
     /// This lane's chunks of the row's image: zeros after the last column.
     ///
     /// # Safety
-    /// All of the row is in the image, and a barrier lies between.
+    /// All of the row is in the image, with zeros after it, and a barrier lies between.
     #[inline(always)]
-    pub unsafe fn read<T, const LANES: u32, const VECS: usize, const BY_BRANCH: bool>(
+    pub unsafe fn read<T, const LANES: u32, const VECS: usize>(
         self,
         image: Shared<u32>,
         lane: u32,
     ) -> [[u32; 4]; VECS] {
-        // SAFETY: the caller's.
-        let vectors = |k: usize| unsafe { self.around(image, lane + k as u32 * LANES) };
-        shifted::<T, VECS, BY_BRANCH>(vectors, self.shift)
-    }
-
-    /// Chunk `j` of the row's image.
-    ///
-    /// # Safety
-    /// As for `read`.
-    #[inline(always)]
-    pub unsafe fn read_one<T>(self, image: Shared<u32>, j: u32) -> [u32; 4] {
-        // SAFETY: the caller's.
-        let (first, second) = unsafe { self.around(image, j) };
-        by_selection::<T>(first, second, self.shift)
-    }
-
-    /// The two vectors of the image that chunk `j` is in.
-    ///
-    /// # Safety
-    /// As for `read`.
-    #[inline(always)]
-    unsafe fn around(self, image: Shared<u32>, j: u32) -> ([u32; 4], [u32; 4]) {
         let zeros = self.vectors() + 1;
-        // SAFETY: the caller's; no vector after the zeros, which are the image's last.
-        unsafe {
-            (
-                image.load4(j.min(zeros) * WORDS),
-                image.load4((j + 1).min(zeros) * WORDS),
-            )
+        let mut chunks = [[0; 4]; VECS];
+        for k in 0..VECS {
+            let j = lane + k as u32 * LANES;
+            // SAFETY: the caller's; no vector after the zeros, which are the image's last.
+            let vector = |i: u32| unsafe { image.load4(i.min(zeros) * WORDS) };
+            chunks[k] = shifted::<T>(vector(j), vector(j + 1), self.shift);
         }
+        chunks
+    }
+
+    /// The same of a row that shares its image with others of the same length: what is there after the last column.
+    ///
+    /// # Safety
+    /// As for `read`; the image has been cleared before its first row.
+    #[inline(always)]
+    pub unsafe fn read_filled<T, const LANES: u32, const VECS: usize>(
+        self,
+        image: Shared<u32>,
+        lane: u32,
+    ) -> [[u32; 4]; VECS] {
+        // At constant offsets from the lane's first.
+        let own = image.offset(lane * WORDS);
+        let mut chunks = [[0; 4]; VECS];
+        for k in 0..VECS {
+            // SAFETY: the caller's; the image has two vectors more than there are chunks.
+            let vector = |i: u32| unsafe { own.load4((k as u32 * LANES + i) * WORDS) };
+            chunks[k] = shifted::<T>(vector(0), vector(1), self.shift);
+        }
+        chunks
     }
 
     /// Writes the row: `chunks[k]` is chunk `lane + k * LANES`.
@@ -208,7 +236,7 @@ impl Span {
     /// The row is writable and no other lanes write it; all threads that share it call this together;
     /// nothing still reads `exchange`, which has room for `LANES * VECS` vectors.
     #[inline(always)]
-    pub unsafe fn write<T, const LANES: u32, const VECS: usize, const BY_BRANCH: bool>(
+    pub unsafe fn write<T, const LANES: u32, const VECS: usize>(
         self,
         exchange: Shared<u32>,
         lane: u32,
@@ -221,19 +249,16 @@ impl Span {
         // SAFETY: the caller's.
         unsafe { sync_row::<LANES>() };
         let back = u32::from(self.shift > 0);
-        let before_and_own = |k: usize| {
-            let i = lane + k as u32 * LANES;
-            // SAFETY: written before the barrier.
-            let before = unsafe { exchange.load4(i.saturating_sub(back) * WORDS) };
-            (before, chunks[k])
-        };
-        let vectors =
-            shifted::<T, VECS, BY_BRANCH>(before_and_own, BYTES.wrapping_sub(self.shift) % BYTES);
         for k in 0..VECS {
             let i = lane + k as u32 * LANES;
             let at = self.base.wrapping_add((i * BYTES) as usize);
-            // SAFETY: the vector is inside the row.
-            unsafe { store_x4(at.cast(), vectors[k], self.is_whole(i)) };
+            // SAFETY: written before the barrier; the vector is inside the row.
+            unsafe {
+                let before = exchange.load4(i.saturating_sub(back) * WORDS);
+                let shift = BYTES.wrapping_sub(self.shift) % BYTES;
+                let vector = shifted::<T>(before, chunks[k], shift);
+                store_x4(at.cast(), vector, self.is_whole(i));
+            }
         }
         let size = size_of::<T>() as u32;
         if lane < BYTES / size {
@@ -272,6 +297,20 @@ impl Span {
     }
 }
 
+/// Puts zeros into all of an image.
+///
+/// # Safety
+/// The lanes that share the row call it together; nothing is in the image that is still read.
+#[inline(always)]
+pub unsafe fn clear<const LANES: u32, const VECS: usize>(image: Shared<u32>, lane: u32) {
+    let mut i = lane;
+    while i < image_vectors(LANES, VECS as u32) {
+        // SAFETY: in the image; one lane's.
+        unsafe { image.store4(i * WORDS, [0; 4]) };
+        i += LANES;
+    }
+}
+
 /// A barrier for the threads that share a row: a warp with all its rows, or the block.
 ///
 /// # Safety
@@ -286,52 +325,11 @@ pub unsafe fn sync_row<const LANES: u32>() {
     }
 }
 
-/// 16 of the 32 bytes of each two vectors, from byte `shift` (below 16, a multiple of T's size) on.
+/// Bytes `shift` (below 16, a multiple of T's size) to `shift + 15` of two vectors.
 ///
-/// By a branch it takes fewer instructions, where all rows of a warp start at the same byte of a vector, and
-/// more registers.
+/// By selection: a branch on the shift takes fewer instructions, and was slower, since rows take it by turns.
 #[inline(always)]
-fn shifted<T, const VECS: usize, const BY_BRANCH: bool>(
-    vectors: impl Fn(usize) -> ([u32; 4], [u32; 4]),
-    shift: u32,
-) -> [[u32; 4]; VECS] {
-    if !BY_BRANCH {
-        return each(vectors, |a, b| by_selection::<T>(a, b, shift));
-    }
-    let bits = shift % WORDS * 8;
-    match shift / WORDS {
-        0 => each(vectors, |[a, b, c, d], [e, ..]| {
-            funnels::<T>([a, b, c, d, e], bits)
-        }),
-        1 => each(vectors, |[_, b, c, d], [e, f, ..]| {
-            funnels::<T>([b, c, d, e, f], bits)
-        }),
-        2 => each(vectors, |[_, _, c, d], [e, f, g, _]| {
-            funnels::<T>([c, d, e, f, g], bits)
-        }),
-        _ => each(vectors, |[_, _, _, d], [e, f, g, h]| {
-            funnels::<T>([d, e, f, g, h], bits)
-        }),
-    }
-}
-
-/// All pairs of vectors, and then what becomes of each.
-#[inline(always)]
-fn each<const VECS: usize>(
-    vectors: impl Fn(usize) -> ([u32; 4], [u32; 4]),
-    shifted: impl Fn([u32; 4], [u32; 4]) -> [u32; 4],
-) -> [[u32; 4]; VECS] {
-    let mut result = [[0; 4]; VECS];
-    for k in 0..VECS {
-        let (first, second) = vectors(k);
-        result[k] = shifted(first, second);
-    }
-    result
-}
-
-/// Bytes `shift` to `shift + 15` of two vectors.
-#[inline(always)]
-fn by_selection<T>(first: [u32; 4], second: [u32; 4], shift: u32) -> [u32; 4] {
+fn shifted<T>(first: [u32; 4], second: [u32; 4], shift: u32) -> [u32; 4] {
     let ([a, b, c, d], [e, f, g, h]) = (first, second);
     let pick = |there: bool, far: u32, near: u32| if there { far } else { near };
     let two = shift & 8 != 0;

@@ -4,9 +4,8 @@
 //! A lane has the columns that it has there and adds in the same order, so a row's y and dx are the same
 //! bits wherever it starts. Bytes moved are the same, too.
 //!
-//! Shared memory of a block: an image for each row that it has in work or on its way, and one more
-//! through which dsum comes in and dx goes out. Forward the residual and y go through the row's own, except
-//! where that is filled again at once.
+//! Shared memory of a block: an image for each row that it has in work or on its way, and backward one more, through
+//! which dsum comes in and dx goes out, and the weights. Forward the residual and y go through the row's own.
 
 use cuda_std::ext::Shared;
 use cuda_std::thread;
@@ -16,7 +15,7 @@ use crate::backward::{Backward, Columns, add_up, gradient, over_row};
 use crate::forward::{Forward, centre};
 use crate::partials::row_of_partials;
 use crate::place::{Place, forgotten};
-use crate::ragged::{Chunk, Span, is_apart, ones, sync_row, zeros};
+use crate::ragged::{Chunk, ENDS_LANES, Ends, Span, clear, is_apart, ones, sync_row, zeros};
 use crate::stage;
 use crate::vector::Packed;
 
@@ -47,7 +46,6 @@ pub unsafe fn forward_ragged<
     const LANES: u32,
     const VECS: usize,
     const BLOCK: u32,
-    const BY_BRANCH: bool,
 >(
     p: Forward<T, W>,
 ) where
@@ -63,8 +61,8 @@ pub unsafe fn forward_ragged<
         // SAFETY: the row exists, if only with no columns; the image is this row's.
         unsafe {
             x.fetch::<T, LANES, VECS>(image, place.lane);
-            let raw = x.read::<T, LANES, VECS, BY_BRANCH>(image, place.lane);
-            finish_forward::<T, W, E, LANES, VECS, BY_BRANCH>(p, place, row, raw, image);
+            let raw = x.read::<T, LANES, VECS>(image, place.lane);
+            finish_forward::<T, W, E, LANES, VECS>(p, place, row, raw, image);
         }
     }
 }
@@ -81,14 +79,7 @@ fn columns_of(row: u64, n_rows: u64, n_cols: u32) -> u32 {
 /// As for `forward_ragged`; all threads of the warp, or of the block if the row has it, are here, and have
 /// no more to read of `exchange`, which is this row's.
 #[inline(always)]
-unsafe fn finish_forward<
-    T,
-    W,
-    const E: usize,
-    const LANES: u32,
-    const VECS: usize,
-    const BY_BRANCH: bool,
->(
+unsafe fn finish_forward<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     p: Forward<T, W>,
     place: Place<E, LANES>,
     row: u64,
@@ -111,7 +102,7 @@ unsafe fn finish_forward<
         unsafe {
             sync_row::<LANES>();
             residual.fetch::<T, LANES, VECS>(exchange, place.lane);
-            let other = residual.read::<T, LANES, VECS, BY_BRANCH>(exchange, place.lane);
+            let other = residual.read::<T, LANES, VECS>(exchange, place.lane);
             for k in 0..VECS {
                 let mut a = <T as Packed<E>>::unpack(raw[k]);
                 let b = <T as Packed<E>>::unpack(other[k]);
@@ -124,7 +115,7 @@ unsafe fn finish_forward<
             sync_row::<LANES>();
             if !p.sum.is_null() {
                 let sum = Span::new(p.sum.wrapping_add((row * p.y_stride) as usize), n_cols);
-                sum.write::<T, LANES, VECS, BY_BRANCH>(exchange, place.lane, raw);
+                sum.write::<T, LANES, VECS>(exchange, place.lane, raw);
             }
         }
     }
@@ -162,16 +153,19 @@ unsafe fn finish_forward<
         if LANES <= 32 {
             sync_row::<LANES>();
         }
-        y.write::<T, LANES, VECS, BY_BRANCH>(exchange, place.lane, raw);
+        y.write::<T, LANES, VECS>(exchange, place.lane, raw);
     }
 }
 
 /// As `backward::backward_rows`, at any alignment and number of columns.
 ///
+/// After the row's columns dy is zero. x is one of the row's values in the vector that the row ends in, and what an earlier
+/// row left in those after it, or where there is no row: times zero nothing, unless that row was NaN, and so dweight is.
+///
 /// # Safety
 /// The arguments are as `abi::BackwardArgs` says; `n_cols` is at most `LANES * VECS * E`; `BLOCK` is the
 /// launch's block, and is `LANES` if that is above 32; the launch adds `2 * STAGES + 1` images of dynamic
-/// shared memory for each row of the block.
+/// shared memory for each row of the block, and an f32 for each weight of each thread.
 #[inline(always)]
 pub unsafe fn backward_ragged<
     T,
@@ -191,7 +185,8 @@ pub unsafe fn backward_ragged<
     let place = Place::<E, LANES>::new::<BLOCK>();
     let x_image = image::<LANES, VECS, BLOCK>;
     let dy_image = |stage: u32| image::<LANES, VECS, BLOCK>(STAGES as u32 + stage);
-    let exchange = image::<LANES, VECS, BLOCK>(2 * STAGES as u32);
+    let images = 2 * STAGES as u32 + 1;
+    let exchange = image::<LANES, VECS, BLOCK>(images - 1);
     let spans = |first: u64| {
         let row = first + place.in_warp as u64;
         let n_cols = columns_of(row, p.n_rows, p.n_cols);
@@ -212,35 +207,50 @@ pub unsafe fn backward_ragged<
         }
         stage::commit();
     };
-    // SAFETY: as above.
-    let load_ends =
-        |first: u64| spans(first).map(|span| unsafe { span.load_ends::<T>(forgotten(place.lane)) });
-    let chunk = |k: usize| Chunk {
-        column: place.column(k),
-        n_cols: p.n_cols,
+    let load_ends = |first: u64| {
+        let [x, dy] = spans(first);
+        let lane = forgotten(place.lane);
+        // A branch, and not masks alone: most warps of a long row skip it.
+        if lane >= ENDS_LANES {
+            return [Ends::default(); 2];
+        }
+        // SAFETY: as above.
+        unsafe { [x.load_ends::<T, true>(lane), dy.load_ends::<T, false>(lane)] }
     };
+    // What is after dy stays zero from here on, as the rows of a block end within a vector of each other. Not where a row
+    // can be missing beside others (`LANES` below 32): its image keeps another's.
+    for number in 0..2 * STAGES as u32 {
+        // SAFETY: nothing is in it yet.
+        unsafe { clear::<LANES, VECS>(image::<LANES, VECS, BLOCK>(number), place.lane) };
+    }
+    // SAFETY: all threads are here.
+    unsafe { sync_row::<LANES>() };
+    let weights =
+        Weights::<BLOCK>::behind(images * (BLOCK / LANES) * image_vectors(LANES, VECS as u32));
+    for k in 0..VECS {
+        let chunk = Chunk {
+            column: place.column(k),
+            n_cols: p.n_cols,
+        };
+        // SAFETY: the caller's; this thread's own place.
+        unsafe {
+            let raw = chunk.parameter::<W, E>(p.weight, ones::<W, E>(), is_apart(p.weight));
+            weights.put::<E>(k, <W as Packed<E>>::unpack(raw));
+        }
+    }
     let mut columns = Columns {
-        weight: [<W as Packed<E>>::ONES; VECS],
+        weight: [<f32 as Packed<E>>::ONES; VECS],
         dweight: [[0.0; E]; VECS],
         dbias: [[0.0; E]; VECS],
         slot: 0,
     };
-    for k in 0..VECS {
-        // SAFETY: the caller's.
-        columns.weight[k] =
-            unsafe { chunk(k).parameter::<W, E>(p.weight, ones::<W, E>(), is_apart(p.weight)) };
-    }
     let last = STAGES as u32 - 1;
     for stage in 0..last {
         ask(place.first + stage as u64 * place.step, stage, place.lane);
     }
     let (mut first, mut stage) = (place.first, 0);
-    // A row ahead, where there are registers for it.
-    let early = E * VECS < 32 && LANES * (VECS as u32) < 2048;
-    let mut ends = [0; 2];
-    if early {
-        ends = load_ends(first);
-    }
+    // A row ahead, as are the statistics.
+    let mut ends = load_ends(first);
     // SAFETY: masked out where there is no such row.
     let mut next_statistics = unsafe { p.statistics(first + place.in_warp as u64) };
     while first < p.n_rows {
@@ -254,7 +264,7 @@ pub unsafe fn backward_ragged<
                 let lane = forgotten(place.lane);
                 dsum.ask::<LANES, VECS>(exchange, lane);
                 stage::commit();
-                dsum.put_ends(exchange, lane, dsum.load_ends::<T>(lane));
+                dsum.put_ends::<false>(exchange, lane, dsum.load_ends::<T, false>(lane));
             }
         }
         ask(
@@ -263,26 +273,16 @@ pub unsafe fn backward_ragged<
             place.lane,
         );
         let [x, dy] = spans(first);
-        if !early {
-            ends = load_ends(first);
-        }
         // SAFETY: the slot's last row was read before the last iteration's barrier.
         unsafe {
             let lane = forgotten(place.lane);
-            x.put_ends(x_image(stage), lane, ends[0]);
-            dy.put_ends(dy_image(stage), lane, ends[1]);
+            x.put_ends::<true>(x_image(stage), lane, ends[0]);
+            dy.put_ends::<false>(dy_image(stage), lane, ends[1]);
         }
-        if early {
-            ends = load_ends(first + place.step);
-        }
-        // SAFETY (of both): as above.
-        let statistics = match early {
-            true => next_statistics,
-            false => unsafe { p.statistics(row) },
-        };
-        if early {
-            next_statistics = unsafe { p.statistics(row + place.step) };
-        }
+        ends = load_ends(first + place.step);
+        let statistics = next_statistics;
+        // SAFETY: as above.
+        next_statistics = unsafe { p.statistics(row + place.step) };
         if has_dsum {
             // All but the row that was asked for after it.
             stage::wait::<2>();
@@ -294,25 +294,24 @@ pub unsafe fn backward_ragged<
         // What follows from these is computed anew, here and below: the compiler would keep all of it from row
         // to row, in registers that are not there.
         let place = place.forgotten();
+        let (x_image, dy_image) = (x_image(stage), dy_image(stage));
+        // SAFETY: between the barriers around this row.
+        let (x, dy) = unsafe {
+            (
+                x.read_filled::<T, LANES, VECS>(x_image, place.lane),
+                if LANES < 32 {
+                    dy.read::<T, LANES, VECS>(dy_image, place.lane)
+                } else {
+                    dy.read_filled::<T, LANES, VECS>(dy_image, place.lane)
+                },
+            )
+        };
+        let vectors = |k: usize| [x[k], dy[k]];
         let n_cols = forgotten(p.n_cols);
-        // SAFETY (of both): between the barriers around this row.
-        let read = |k: usize| unsafe {
-            let j = place.chunk(k);
-            [
-                x.read_one::<T>(x_image(stage), j),
-                dy.read_one::<T>(dy_image(stage), j),
-            ]
-        };
-        let mut vectors = [[[0; 4]; 2]; VECS];
-        for k in 0..VECS {
-            vectors[k] = read(k);
-        }
-        let taken_off = |k: usize, x: &mut [f32; E], mean: f32| {
-            let column = place.column(k);
-            Chunk { column, n_cols }.fill(x, mean);
-            mean
-        };
-        let sums = add_up::<T, W, E, VECS>(|k| vectors[k], statistics, &mut columns, taken_off);
+        let counts = |k: usize| place.column(k) < n_cols;
+        // SAFETY: put there by this thread.
+        columns.weight = unsafe { weights.get() };
+        let sums = add_up::<T, f32, E, VECS>(vectors, statistics, &mut columns, counts);
         // SAFETY: the caller's; dx is null for all threads or for none.
         unsafe {
             if p.dx.is_null() {
@@ -320,9 +319,10 @@ pub unsafe fn backward_ragged<
                 sync_row::<LANES>();
             } else {
                 let over_row = over_row::<LANES>(sums, p.inv_n, &mut columns.slot);
+                columns.weight = weights.get();
                 let dx = |k: usize, incoming: [f32; E]| {
                     let weight = columns.weight[k];
-                    gradient::<T, W, E>(vectors[k], statistics, weight, over_row, incoming)
+                    gradient::<T, f32, E>(vectors(k), statistics, weight, over_row, incoming)
                 };
                 let place = place.forgotten();
                 finish_backward::<T, W, E, LANES, VECS>(p, place, row, dx, exchange);
@@ -339,6 +339,66 @@ pub unsafe fn backward_ragged<
             row(p.partial_dbias),
             p.n_cols,
         );
+    }
+}
+
+/// The weights of each thread's columns, as f32, in shared memory: read where they are needed, so that they take no
+/// registers between.
+#[derive(Clone, Copy)]
+struct Weights<const BLOCK: u32> {
+    /// This thread's first four.
+    own: Shared<f32>,
+}
+
+impl<const BLOCK: u32> Weights<BLOCK> {
+    /// Behind so many vectors of the dynamic shared memory.
+    #[inline(always)]
+    fn behind(vectors: u32) -> Self {
+        let start = Shared::<f32>::dynamic().offset(vectors * 4);
+        Self {
+            own: start.offset(thread::thread_idx_x() * 4),
+        }
+    }
+
+    /// Four elements of a thread lie together, and beside those of the next thread.
+    #[inline(always)]
+    fn place<const E: usize>(k: usize, four: usize) -> u32 {
+        (k * (E / 4) + four) as u32 * BLOCK * 4
+    }
+
+    /// # Safety
+    /// The launch has room for a vector `k` of each thread.
+    #[inline(always)]
+    unsafe fn put<const E: usize>(self, k: usize, weight: [f32; E]) {
+        for four in 0..E / 4 {
+            let values = [0, 1, 2, 3].map(|i| weight[four * 4 + i]);
+            // SAFETY: the caller's; this thread's own place.
+            unsafe { self.own.store4(Self::place::<E>(k, four), values) };
+        }
+    }
+
+    /// All of the thread's.
+    ///
+    /// # Safety
+    /// This thread has put them there.
+    #[inline(always)]
+    unsafe fn get<const E: usize, const VECS: usize>(self) -> [<f32 as Packed<E>>::Raw; VECS]
+    where
+        f32: Packed<E>,
+    {
+        let mut weight = [<f32 as Packed<E>>::ZEROS; VECS];
+        for k in 0..VECS {
+            let mut values = [0.0; E];
+            for four in 0..E / 4 {
+                // SAFETY: the caller's.
+                let four_values = unsafe { self.own.load4(Self::place::<E>(k, four)) };
+                for i in 0..4 {
+                    values[four * 4 + i] = four_values[i];
+                }
+            }
+            weight[k] = <f32 as Packed<E>>::pack(values);
+        }
+        weight
     }
 }
 
@@ -360,16 +420,14 @@ unsafe fn finish_backward<T, W, const E: usize, const LANES: u32, const VECS: us
 {
     let n_cols = columns_of(row, p.n_rows, p.n_cols);
     let at = (row * p.dx_stride) as usize;
-    let dsum = Span::new(p.dsum.wrapping_add(at), n_cols);
     let mut raw = [[0; 4]; VECS];
+    if !p.dsum.is_null() {
+        let dsum = Span::new(p.dsum.wrapping_add(at), n_cols);
+        // SAFETY: waited for together with the row.
+        raw = unsafe { dsum.read::<T, LANES, VECS>(exchange, place.lane) };
+    }
     for k in 0..VECS {
-        let mut incoming = [0.0; E];
-        if !p.dsum.is_null() {
-            // SAFETY: waited for together with the row.
-            let raw = unsafe { dsum.read_one::<T>(exchange, place.chunk(k)) };
-            incoming = <T as Packed<E>>::unpack(raw);
-        }
-        raw[k] = <T as Packed<E>>::pack(dx(k, incoming));
+        raw[k] = <T as Packed<E>>::pack(dx(k, <T as Packed<E>>::unpack(raw[k])));
     }
     let to = Span::new(p.dx.wrapping_add(at), n_cols);
     // SAFETY: the row exists, if only with no columns. Barriers lie around the use of the exchange, which is
@@ -378,7 +436,7 @@ unsafe fn finish_backward<T, W, const E: usize, const LANES: u32, const VECS: us
         if !p.dsum.is_null() {
             sync_row::<LANES>();
         }
-        to.write::<T, LANES, VECS, false>(exchange, place.lane, raw);
+        to.write::<T, LANES, VECS>(exchange, place.lane, raw);
         if !p.dsum.is_null() {
             sync_row::<LANES>();
         }

@@ -55,7 +55,7 @@ class Driver:
         self("cuMemcpyDtoH_v2", pointer, ctypes.c_uint64(address), ctypes.c_size_t(4 * count))
         return list(data)
 
-    def function(self, image, entry, dynamic_shared):
+    def function(self, image, entry, dynamic_shared, cluster):
         """One kernel as a module of its own: what the image declares, then that entry point."""
         ptx = (IMAGES / f"layernorm_sm_{image}.ptx").read_text()
         start = ptx.index(f".visible .entry {entry}(")
@@ -65,6 +65,9 @@ class Driver:
         self("cuModuleGetFunction", ctypes.byref(function), module, entry.encode())
         # 8: CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, without which more than 48 KiB are refused.
         self("cuFuncSetAttribute", function, 8, dynamic_shared)
+        if cluster > 8:
+            # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
+            self("cuFuncSetAttribute", function, 14, 1)
         return function
 
     def launch(self, launch, buffers):
@@ -77,7 +80,7 @@ class Driver:
             else:
                 values.append(ctypes.c_uint64(buffers[parameter["buffer"]] + parameter["offset"]))
         pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
-        function = self.function(launch["image"], launch["entry"], launch["shared_bytes"])
+        function = self.function(launch["image"], launch["entry"], launch["shared_bytes"], launch["cluster"][0])
         geometry = [*launch["grid"], *launch["block"], launch["shared_bytes"]]
         self("cuLaunchKernel", function, *geometry, None, pointers, None)
 

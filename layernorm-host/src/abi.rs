@@ -31,6 +31,7 @@
 //! ```
 
 pub use kernels_gpu::abi::{
-    ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ClusterTile, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS,
-    ReduceArgs, RowTile, STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile, VECTOR_BYTES,
+    ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ClusterTile, ForwardArgs, PORTABLE_CLUSTER,
+    REDUCE_BLOCK, REDUCE_COLS, ReduceArgs, RowTile, STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile,
+    VECTOR_BYTES,
 };

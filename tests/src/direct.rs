@@ -237,6 +237,7 @@ impl Direct {
             bytes[at..at + size].copy_from_slice(value);
         }
         kernel.allow_dynamic_shared(launch.shared_bytes);
+        kernel.allow_non_portable_cluster(true);
         let config = LaunchConfig {
             grid: [launch.grid, launch.grid_y, 1],
             block: [launch.block, 1, 1],

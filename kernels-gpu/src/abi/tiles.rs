@@ -5,7 +5,7 @@ use super::VECTOR_BYTES;
 /// How a row lies over the threads of a block, in a `rows`, `ragged` or `narrow` variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowTile {
-    /// Threads that share a row: a power of two, up to 32 or all of the block.
+    /// Threads that share a row: a power of two up to 32, or all of the block.
     pub lanes: u32,
     /// Vectors that a thread holds: 16 bytes each, or one element each in a `narrow` variant.
     pub vecs: u32,
@@ -43,14 +43,24 @@ impl RowTile {
             .saturating_mul(VECTOR_BYTES)
     }
 
-    /// Dynamic shared memory of a `ragged` variant's block, for so many tensors that are read (x; x and dy),
-    /// in bytes: images of the rows on their way or in work, and where those are filled again at once one
-    /// more, through which the results go out.
-    pub const fn ragged_bytes(&self, tensors: u32) -> u32 {
-        let images = match self.stages {
-            0 => tensors,
-            stages => tensors.saturating_mul(stages).saturating_add(1),
-        };
+    /// Dynamic shared memory of a forward `ragged` variant's block, in bytes: an image of each row.
+    pub const fn ragged_forward_bytes(&self) -> u32 {
+        self.ragged_images(1)
+    }
+
+    /// Dynamic shared memory of a backward `ragged` variant's block for vectors of so many columns, in bytes: images of
+    /// x and dy for the rows on their way or in work, one more, through which the results go out, and the weights of
+    /// each thread's columns as f32.
+    pub const fn ragged_backward_bytes(&self, columns: u32) -> u32 {
+        let images = self.stages.saturating_mul(2).saturating_add(1);
+        let weights = columns
+            .saturating_mul(4)
+            .saturating_mul(self.vecs)
+            .saturating_mul(self.block);
+        self.ragged_images(images).saturating_add(weights)
+    }
+
+    const fn ragged_images(&self, images: u32) -> u32 {
         images
             .saturating_mul(self.rows_per_block())
             .saturating_mul(image_vectors(self.lanes, self.vecs))
@@ -109,7 +119,8 @@ pub const FORWARD_TILES_F32: &[RowTile] = &[
     tile(8, 1, 128, 0, 0),
     tile(8, 2, 128, 0, 0),
     tile(16, 2, 128, 0, 0),
-    tile(16, 4, 128, 0, 0),
+    tile(16, 4, 256, 0, 0),
+    tile(32, 3, 256, 0, 0),
     tile(128, 1, 128, 0, 0),
     tile(128, 2, 128, 0, 0),
     tile(256, 2, 256, 0, 0),
@@ -185,24 +196,38 @@ pub const fn find_shared(tiles: &[SharedTile], blocks: u32, stages: u32) -> Shar
     panic!("no such tile in the table")
 }
 
-/// The forward pass's `narrow` variants for f32, shortest row first. Realigned in shared memory such rows were no faster
-/// at 1023 columns, and slower at 4099.
+/// The forward pass's `narrow` variants for f32, shortest row first: 12 to 20 elements a lane, from 257 columns on. Realigned
+/// in shared memory such rows were no faster at 1023 columns, and slower at 4099.
 pub const FORWARD_NARROW_TILES: &[RowTile] = &[
     tile(8, 4, 128, 0, 0),
     tile(32, 8, 128, 0, 0),
+    tile(32, 16, 64, 0, 0),
     tile(128, 8, 128, 0, 0),
-    tile(512, 8, 512, 0, 1),
-    tile(512, 10, 512, 0, 0),
+    tile(128, 12, 128, 0, 0),
+    tile(128, 16, 128, 0, 0),
+    tile(256, 12, 256, 0, 0),
+    tile(256, 16, 256, 0, 0),
+    tile(256, 20, 256, 0, 0),
+    tile(512, 12, 512, 0, 0),
+    tile(512, 16, 512, 0, 0),
 ];
 
-/// The forward pass's `ragged` variants for f16 and bf16, shortest row first.
+/// The forward pass's `ragged` variants for f16 and bf16, shortest row first: three and four vectors a lane, which share what
+/// a row costs each lane.
 pub const FORWARD_RAGGED_TILES: &[RowTile] = &[
     tile(8, 1, 128, 0, 0),
-    tile(16, 2, 64, 0, 0),
-    tile(128, 1, 128, 0, 0),
-    tile(256, 2, 256, 0, 0),
+    tile(8, 2, 128, 0, 0),
+    tile(8, 4, 128, 0, 0),
+    tile(16, 4, 128, 0, 0),
+    tile(32, 3, 64, 0, 0),
+    tile(32, 4, 64, 0, 0),
+    tile(64, 3, 64, 0, 0),
+    tile(64, 4, 64, 0, 0),
+    tile(128, 3, 128, 0, 0),
+    tile(128, 4, 128, 0, 0),
     tile(128, 5, 128, 0, 0),
-    tile(256, 4, 256, 0, 3),
+    tile(256, 3, 256, 0, 0),
+    tile(256, 4, 256, 0, 0),
 ];
 
 /// The backward pass's `rows` variants for f32, shortest row first.
@@ -251,28 +276,42 @@ pub const BACKWARD_TILES_BF16: &[RowTile] = &[
 pub const BACKWARD_RAGGED_TILES_F32: &[RowTile] = &[
     tile(8, 2, 128, 2, 4),
     tile(16, 4, 128, 2, 2),
+    tile(32, 4, 128, 2, 3),
     tile(128, 2, 128, 3, 4),
+    tile(128, 3, 128, 2, 3),
     tile(256, 2, 256, 2, 2),
+    tile(256, 3, 256, 2, 1),
     tile(512, 2, 512, 3, 1),
     tile(256, 5, 256, 3, 1),
 ];
 
-/// The backward pass's `ragged` variants for f16 and bf16, shortest row first.
+/// The backward pass's `ragged` variants for f16 and bf16, shortest row first. 192 lanes are for 4097 to 4608 columns, whose
+/// rows would leave a third of 256 idle.
 pub const BACKWARD_RAGGED_TILES_HALF: &[RowTile] = &[
     tile(8, 1, 128, 2, 4),
-    tile(16, 2, 128, 2, 2),
-    tile(64, 2, 64, 2, 5),
-    tile(128, 2, 128, 3, 2),
+    tile(16, 2, 128, 2, 3),
+    tile(32, 2, 128, 2, 3),
+    tile(32, 3, 128, 2, 2),
+    tile(32, 4, 128, 2, 2),
+    tile(64, 3, 64, 2, 6),
+    tile(64, 4, 64, 2, 4),
+    tile(128, 3, 128, 2, 3),
     tile(128, 4, 128, 2, 2),
+    tile(192, 3, 192, 2, 2),
     tile(256, 3, 256, 3, 1),
     tile(256, 4, 256, 2, 1),
 ];
+
+/// Blocks of a cluster that every device from sm_90 on takes. A kernel with larger clusters must be allowed them, by its
+/// function's attribute for clusters of a size that is not portable, and needs a device that has the multiprocessors
+/// in one group.
+pub const PORTABLE_CLUSTER: u32 = 8;
 
 /// How a row lies over the blocks of a cluster, in a `cluster` variant: each block has a share of it, as
 /// [`cluster_share`] says, in its tile. Devices from sm_90 on alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterTile {
-    /// Blocks of a cluster: up to 8, as every such device takes.
+    /// Blocks of a cluster: up to [`PORTABLE_CLUSTER`], as every such device takes, or 16.
     pub blocks: u32,
     /// A block's; its row is the block's.
     pub tile: RowTile,
@@ -312,11 +351,13 @@ pub const FORWARD_CLUSTERS_F32: &[ClusterTile] = &[
 /// The backward pass's `cluster` variants for f32, shortest row first: for rows that no `rows` variant takes.
 ///
 /// Two blocks fit the two multiprocessors of any pair. How many larger clusters fit is not the same on every chip:
-/// with more rounds of them, one round more costs less.
+/// with more rounds of them, one round more costs less. Of 16 blocks seven clusters fit the chips that they are for, and
+/// further rounds only cost.
 pub const BACKWARD_CLUSTERS_F32: &[ClusterTile] = &[
     cluster(2, tile(512, 4, 512, 3, 1), 1),
     cluster(4, tile(512, 4, 512, 3, 1), 2),
     cluster(8, tile(512, 4, 512, 3, 1), 4),
+    cluster(16, tile(512, 4, 512, 3, 1), 1),
 ];
 
 /// The backward pass's `cluster` variants for f16 and bf16, shortest row first.
@@ -324,6 +365,7 @@ pub const BACKWARD_CLUSTERS_HALF: &[ClusterTile] = &[
     cluster(2, tile(256, 4, 256, 4, 1), 1),
     cluster(4, tile(256, 4, 256, 4, 1), 2),
     cluster(8, tile(256, 4, 256, 4, 1), 4),
+    cluster(16, tile(256, 4, 256, 4, 1), 1),
 ];
 
 /// The cluster tile of a table that has these blocks, lanes and vectors.

@@ -1,8 +1,8 @@
 //! The kernel over rows: which one a row gets, and how much of it a device is given.
 
 use kernels_gpu::abi::{
-    ANY_BLOCK, COLUMNS_BLOCK, ClusterTile, RowTile, STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile,
-    VECTOR_BYTES, columns_vecs,
+    ANY_BLOCK, COLUMNS_BLOCK, ClusterTile, PORTABLE_CLUSTER, RowTile, STATIC_SHARED_BYTES,
+    SUMS_BLOCK, SharedTile, VECTOR_BYTES, columns_vecs,
 };
 
 use super::{Launch, Limits, MAX_WORKSPACE_BYTES, check};
@@ -82,6 +82,7 @@ impl RowsKernel {
             let cluster = clusters.filter(|_| has_clusters).find(|cluster| {
                 vectors <= u64::from(cluster.max_vectors())
                     && u64::from(rings * cluster.tile.ring_bytes()) <= room
+                    && (cluster.blocks <= PORTABLE_CLUSTER || takes_larger_clusters(limits))
             });
             // What one block holds before what takes several.
             if let Some(tile) = in_a_block {
@@ -95,14 +96,17 @@ impl RowsKernel {
             }
         } else {
             let vectors = row_bytes.div_ceil(u64::from(VECTOR_BYTES));
+            let bytes = |tile: &RowTile| match pass {
+                Pass::Forward => tile.ragged_forward_bytes(),
+                Pass::Backward => tile.ragged_backward_bytes(VECTOR_BYTES / size as u32),
+            };
             let tiles = pass.ragged_tiles(problem.dtype());
             if let Some(tile) = tiles.iter().find(|tile| {
-                vectors <= u64::from(tile.max_vectors())
-                    && u64::from(tile.ragged_bytes(rings)) <= room
+                vectors <= u64::from(tile.max_vectors()) && u64::from(bytes(tile)) <= room
             }) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
                 return RowsKernel {
-                    shared_bytes: tile.ragged_bytes(rings),
+                    shared_bytes: bytes(tile),
                     ..tiled(tile, Variant::Ragged { lanes, vecs })
                 };
             }
@@ -278,6 +282,14 @@ pub(super) fn clusters_at_a_time(sm_count: u32, blocks: u32) -> u32 {
         ..=2 => sm_count / blocks,
         _ => sm_count / 11 * 10 / blocks,
     }
+}
+
+/// Clusters of 16 blocks run on the device, which for others than those of compute capability 9.0 is not known.
+///
+/// Such a cluster needs a group of 16 multiprocessors. There are at most 8 groups, and multiprocessors come in pairs: with
+/// more than 8 times 14 of them one group has 16. A part of a device, as its user may have divided it, has fewer.
+pub(super) fn takes_larger_clusters(limits: &Limits) -> bool {
+    limits.compute_capability == (9, 0) && limits.sm_count > 8 * 14
 }
 
 fn entry(pass: Pass, problem: &Problem, variant: Variant) -> Entry {

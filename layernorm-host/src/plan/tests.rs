@@ -2,7 +2,7 @@
 
 use kernels_gpu::abi::{STATIC_SHARED_BYTES, VECTOR_BYTES, cluster_share};
 
-use super::kernel::{COLUMNS_BLOCKS_PER_SM, clusters_at_a_time};
+use super::kernel::{COLUMNS_BLOCKS_PER_SM, clusters_at_a_time, takes_larger_clusters};
 use super::*;
 use crate::{Image, Variant};
 
@@ -188,7 +188,7 @@ fn a_tile_for_rows_that_fill_it_takes_shorter_ones_where_shared_memory_does_not(
 #[test]
 fn clusters_have_a_row_of_partials_each_and_few_of_them() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
-        for n_cols in [8200, 16_384, 32_768, 65_536] {
+        for n_cols in [8200, 16_384, 32_768, 65_536, 131_072] {
             let problem = problem(4096, n_cols, dtype);
             let plan = backward(&problem, &backward_args(&problem), &H200).unwrap();
             let rows = plan.rows.unwrap();
@@ -205,6 +205,35 @@ fn clusters_have_a_row_of_partials_each_and_few_of_them() {
     assert_eq!(clusters_at_a_time(132, 2), 66);
     assert_eq!(clusters_at_a_time(132, 4), 30);
     assert_eq!(clusters_at_a_time(132, 8), 15);
+    assert_eq!(clusters_at_a_time(132, 16), 7);
+}
+
+/// Of a device's part, of a small one and of one of another kind it is not known.
+#[test]
+fn only_a_whole_device_of_the_kind_that_was_measured_gets_clusters_of_16() {
+    let row = problem(3, 131_072, DType::BF16);
+    let cluster = |limits: &Limits| {
+        let kernel = RowsKernel::choose(Pass::Backward, &row, true, limits);
+        assert_eq!(kernel.cluster == 16, takes_larger_clusters(limits));
+        kernel.cluster
+    };
+    let with = |sm_count, compute_capability| Limits {
+        sm_count,
+        compute_capability,
+        ..H200
+    };
+    assert_eq!(
+        [132, 114].map(|count| cluster(&with(count, (9, 0)))),
+        [16; 2]
+    );
+    assert_eq!(
+        [112, 60, 16].map(|count| cluster(&with(count, (9, 0)))),
+        [1; 3]
+    );
+    assert_eq!(
+        [(10, 0), (12, 0)].map(|kind| cluster(&with(148, kind))),
+        [1; 2]
+    );
 }
 
 #[test]
@@ -247,9 +276,12 @@ fn ragged_tiles_fit_as_often_as_the_table_says() {
     const PER_SM: u32 = 228 << 10;
     for (pass, dtype) in passes_and_dtypes() {
         for tile in pass.ragged_tiles(dtype) {
-            let tensors = if pass == Pass::Forward { 1 } else { 2 };
+            let dynamic = match pass {
+                Pass::Forward => tile.ragged_forward_bytes(),
+                Pass::Backward => tile.ragged_backward_bytes(VECTOR_BYTES / dtype.size() as u32),
+            };
             // A block takes 1 KiB for the system, too.
-            let bytes = tile.ragged_bytes(tensors) + STATIC_SHARED_BYTES + 1024;
+            let bytes = dynamic + STATIC_SHARED_BYTES + 1024;
             assert!(bytes * tile.blocks_per_sm.max(1) <= PER_SM, "{tile:?}");
         }
     }
@@ -265,8 +297,10 @@ fn tiles_are_sorted_and_sound() {
         ] {
             assert!(tiles.is_sorted_by(|a, b| a.max_vectors() < b.max_vectors()));
             for tile in tiles {
-                assert!(tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0);
-                assert!(tile.lanes <= 32 || tile.lanes == tile.block);
+                assert!(match tile.lanes {
+                    ..=32 => tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0,
+                    _ => tile.lanes == tile.block && tile.lanes % 32 == 0,
+                });
                 assert!(tile.stages == 0 || tile.blocks_per_sm > 0);
                 // 8 lanes move the elements at a ragged row's ends.
                 assert!(tile.lanes >= 8);

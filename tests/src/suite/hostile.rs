@@ -243,7 +243,11 @@ fn tiles(_: &Device) -> Verdict {
                             };
                             let shared = NUMBERS.map(|vectors| shared.bytes(vectors));
                             let numbers = [tile.max_vectors(), tile.rows_per_block()];
-                            let bytes = [tile.ring_bytes(), tile.ragged_bytes(block)];
+                            let bytes = [
+                                tile.ring_bytes(),
+                                tile.ragged_forward_bytes(),
+                                tile.ragged_backward_bytes(block),
+                            ];
                             (numbers, bytes, shared, cluster.max_vectors())
                         },
                     )?;

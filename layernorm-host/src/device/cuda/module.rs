@@ -2,17 +2,18 @@
 //! module of its own when it is first needed, and kept.
 
 use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::ptr;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use cust::error::CudaError;
 use cust::module::Module;
 use cust::sys;
+use kernels_gpu::abi::PORTABLE_CLUSTER;
 
 use super::context::{self, Cause, Context};
 use crate::trace::span;
-use crate::{CudaCode, Entry, Error, IMAGES, Image, Result};
+use crate::{CudaCode, Entry, Error, IMAGES, Image, Result, Variant};
 
 /// The kernels of one device.
 pub struct Kernels {
@@ -119,6 +120,12 @@ impl Kernels {
         // SAFETY: the function is of the module loaded just now.
         let allowed = unsafe { allow_shared_memory(function) };
         allowed.map_err(|error| context.error("asking for a kernel's shared memory", error))?;
+        let cluster = entry.variant().map_or(1, Variant::cluster_blocks);
+        if cluster > PORTABLE_CLUSTER {
+            // SAFETY: as above.
+            let allowed = unsafe { allow_larger_clusters(function) };
+            allowed.map_err(|error| context.error("asking for a kernel's clusters", error))?;
+        }
         // Launches may come at any time until the process ends.
         std::mem::forget(module);
         Ok(Function(function))
@@ -163,6 +170,26 @@ unsafe fn allow_shared_memory(function: sys::CUfunction) -> std::result::Result<
         context::check(sys::cuFuncGetAttribute(&mut declared, is_static, function))?;
         context::check(sys::cuFuncSetAttribute(function, dynamic, most - declared))
     }
+}
+
+/// Lets launches of the kernel have clusters larger than every device with clusters takes.
+///
+/// # Safety
+///
+/// As for [`allow_shared_memory`].
+unsafe fn allow_larger_clusters(function: sys::CUfunction) -> std::result::Result<(), CudaCode> {
+    unsafe extern "C" {
+        // With the attribute as a number: cust's list of them ends before this one.
+        fn cuFuncSetAttribute(
+            function: sys::CUfunction,
+            attribute: c_int,
+            value: c_int,
+        ) -> sys::CUresult;
+    }
+    /// `CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED`.
+    const NON_PORTABLE_CLUSTER_SIZE_ALLOWED: c_int = 14;
+    // SAFETY: the function is the caller's.
+    context::check(unsafe { cuFuncSetAttribute(function, NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1) })
 }
 
 /// Loads PTX. cust hands out no log, so a failed load is repeated with a buffer for one.
