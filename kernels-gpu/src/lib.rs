@@ -11,7 +11,7 @@
 //! | both passes, with a long row over a cluster's blocks | `cluster` |
 //! | dweight and dbias over blocks | `partials` |
 //! | both passes for rows of any length | `any` |
-//! | both passes, with a row in registers, at any alignment | `ragged_rows`, by `ragged` |
+//! | both passes, with a row in registers, at any alignment | `ragged_rows`, by `ragged`, `chunk` and `weights` |
 //! | both passes in f64 | `double` |
 //! | which thread has what | `place` |
 //! | sums over threads | `reduce` |
@@ -33,6 +33,7 @@ pub mod abi;
 mod access;
 mod any;
 mod backward;
+mod chunk;
 mod cluster;
 mod cluster_backward;
 mod cluster_forward;
@@ -55,3 +56,4 @@ mod reduce;
 mod shared_row;
 mod stage;
 mod vector;
+mod weights;

@@ -12,12 +12,14 @@ use cuda_std::thread;
 
 use crate::abi::image_vectors;
 use crate::backward::{Backward, Columns, add_up, gradient, over_row};
+use crate::chunk::{Chunk, is_apart, ones, zeros};
 use crate::forward::{Forward, centre};
 use crate::partials::row_of_partials;
 use crate::place::{Place, forgotten};
-use crate::ragged::{Chunk, ENDS_LANES, Ends, Span, clear, is_apart, ones, sync_row, zeros};
+use crate::ragged::{ENDS_LANES, Ends, Span, clear, sync_row};
 use crate::stage;
 use crate::vector::Packed;
+use crate::weights::Weights;
 
 /// The block's image `number` of the row that this thread has a part of.
 #[inline(always)]
@@ -339,66 +341,6 @@ pub unsafe fn backward_ragged<
             row(p.partial_dbias),
             p.n_cols,
         );
-    }
-}
-
-/// The weights of each thread's columns, as f32, in shared memory: read where they are needed, so that they take no
-/// registers between.
-#[derive(Clone, Copy)]
-struct Weights<const BLOCK: u32> {
-    /// This thread's first four.
-    own: Shared<f32>,
-}
-
-impl<const BLOCK: u32> Weights<BLOCK> {
-    /// Behind so many vectors of the dynamic shared memory.
-    #[inline(always)]
-    fn behind(vectors: u32) -> Self {
-        let start = Shared::<f32>::dynamic().offset(vectors * 4);
-        Self {
-            own: start.offset(thread::thread_idx_x() * 4),
-        }
-    }
-
-    /// Four elements of a thread lie together, and beside those of the next thread.
-    #[inline(always)]
-    fn place<const E: usize>(k: usize, four: usize) -> u32 {
-        (k * (E / 4) + four) as u32 * BLOCK * 4
-    }
-
-    /// # Safety
-    /// The launch has room for a vector `k` of each thread.
-    #[inline(always)]
-    unsafe fn put<const E: usize>(self, k: usize, weight: [f32; E]) {
-        for four in 0..E / 4 {
-            let values = [0, 1, 2, 3].map(|i| weight[four * 4 + i]);
-            // SAFETY: the caller's; this thread's own place.
-            unsafe { self.own.store4(Self::place::<E>(k, four), values) };
-        }
-    }
-
-    /// All of the thread's.
-    ///
-    /// # Safety
-    /// This thread has put them there.
-    #[inline(always)]
-    unsafe fn get<const E: usize, const VECS: usize>(self) -> [<f32 as Packed<E>>::Raw; VECS]
-    where
-        f32: Packed<E>,
-    {
-        let mut weight = [<f32 as Packed<E>>::ZEROS; VECS];
-        for k in 0..VECS {
-            let mut values = [0.0; E];
-            for four in 0..E / 4 {
-                // SAFETY: the caller's.
-                let four_values = unsafe { self.own.load4(Self::place::<E>(k, four)) };
-                for i in 0..4 {
-                    values[four * 4 + i] = four_values[i];
-                }
-            }
-            weight[k] = <f32 as Packed<E>>::pack(values);
-        }
-        weight
     }
 }
 
