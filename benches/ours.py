@@ -12,6 +12,7 @@ TYPES = {"u32": ctypes.c_uint32, "u64": ctypes.c_uint64, "f32": ctypes.c_float, 
 
 STATIC_SHARED, MAX_DYNAMIC_SHARED = 1, 8  # CU_FUNC_ATTRIBUTE_*
 SM_COUNT, MAX_SHARED, MAJOR, MINOR = 16, 97, 75, 76  # CU_DEVICE_ATTRIBUTE_*
+MEMORY_KHZ, MEMORY_BUS_BITS = 36, 37
 PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_*
 
 
@@ -46,6 +47,7 @@ class Driver:
             self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
             self.call("cuCtxSetCurrent", context)
         self.sm_count, self.max_shared, major, minor = map(self.attribute, (SM_COUNT, MAX_SHARED, MAJOR, MINOR))
+        self.memory = [self.attribute(MEMORY_KHZ), self.attribute(MEMORY_BUS_BITS)]
         self.capability = 10 * major + minor
 
     def call(self, name, *arguments):
@@ -81,7 +83,7 @@ class Ours:
                 keep = [p for p in lines if (p["n_rows"], p["n_cols"], p["x"], p["weight"]) == key]
             else:
                 driver = self.driver
-                words = [driver.capability, driver.sm_count, driver.max_shared, x, weight, n_rows, n_cols]
+                words = [driver.capability, driver.sm_count, driver.max_shared, *driver.memory, x, weight, n_rows, n_cols]
                 command = [str(self.plan_source.resolve()), *map(str, words)]
                 output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 keep = list(map(json.loads, output.splitlines()))

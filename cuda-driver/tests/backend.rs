@@ -105,6 +105,9 @@ fn an_unknown_model_is_named_with_those_that_are_known() {
         assert!(cuda_driver::last_fault().unwrap().contains("v100"));
     });
     if let Some(stderr) = stderr {
-        assert!(stderr.contains("allowed are h100, a100, t4"), "{stderr}");
+        assert!(
+            stderr.contains("allowed are h100, h200, a100, t4"),
+            "{stderr}"
+        );
     }
 }

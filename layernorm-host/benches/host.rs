@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use layernorm_host::plan::{self, Limits};
+use layernorm_host::plan::{self, Limits, memory_rate};
 use layernorm_host::{
     BackwardPointers, DType, Device, FastLayerNorm, ForwardPointers, Image, Launcher, Problem,
     Result, Tensor,
@@ -22,6 +22,7 @@ const LIMITS: Limits = Limits {
     sm_count: 132,
     max_shared: 232_448,
     compute_capability: (9, 0),
+    memory_rate: memory_rate(2_619_000, 5120),
 };
 
 fn plans(criterion: &mut Criterion) {

@@ -1,8 +1,8 @@
 //! Prints the launches that the library would make, without a GPU: all that another engine which launches
 //! these kernels itself needs beside the PTX, and what `benches/peers.py` launches.
 //!
-//! `plan CAPABILITY SM_COUNT MAX_SHARED_BYTES X_DTYPE WEIGHT_DTYPE N_ROWS N_COLS...`, for an H100:
-//! `cargo run --release --example plan -- 90 132 232448 bf16 bf16 32768 1024 4096`
+//! `plan CAPABILITY SM_COUNT MAX_SHARED_BYTES MEMORY_KHZ MEMORY_BUS_BITS X_DTYPE WEIGHT_DTYPE N_ROWS N_COLS...`, for an H100:
+//! `cargo run --release --example plan -- 90 132 232448 2619000 5120 bf16 bf16 32768 1024 4096`
 //!
 //! With `CLUSTERS=off` in the environment it plans as for a device without thread-block clusters, to compare.
 //!
@@ -25,6 +25,8 @@ fn main() -> Result<(), Failure> {
         capability,
         sm_count,
         max_shared,
+        memory_khz,
+        memory_bits,
         x,
         weight,
         n_rows,
@@ -32,7 +34,7 @@ fn main() -> Result<(), Failure> {
     ] = arguments.as_slice()
     else {
         return Err(
-            "usage: plan CAPABILITY SM_COUNT MAX_SHARED_BYTES X_DTYPE WEIGHT_DTYPE N_ROWS N_COLS..."
+            "usage: plan CAPABILITY SM_COUNT MAX_SHARED_BYTES MEMORY_KHZ MEMORY_BUS_BITS X_DTYPE WEIGHT_DTYPE N_ROWS N_COLS..."
                 .into(),
         );
     };
@@ -46,6 +48,7 @@ fn main() -> Result<(), Failure> {
             Ok("off") => (8, 0),
             _ => (capability / 10, capability % 10),
         },
+        memory_rate: plan::memory_rate(memory_khz.parse()?, memory_bits.parse()?),
     };
     for n_cols in n_cols {
         let (n_rows, n_cols) = (n_rows.parse()?, n_cols.parse()?);

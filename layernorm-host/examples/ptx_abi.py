@@ -1,6 +1,6 @@
 """The committed kernels, launched by Python's standard library alone: no Rust and no CUDA toolkit at run time.
 
-    cargo run --release --example plan -- 90 132 232448 f32 f32 5 48 > target/plan.jsonl
+    cargo run --release --example plan -- 90 132 232448 2619000 5120 f32 f32 5 48 > target/plan.jsonl
     python3 layernorm-host/examples/ptx_abi.py target/plan.jsonl [path of a libcuda.so.1]
 
 The plan must be of the device that it is run on: its compute capability, multiprocessors and shared memory. This

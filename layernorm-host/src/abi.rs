@@ -19,6 +19,7 @@
 //!     sm_count: 132,
 //!     max_shared: 227 << 10,
 //!     compute_capability: (9, 0),
+//!     memory_rate: plan::memory_rate(2_619_000, 5120),
 //! };
 //! let launch = plan::forward(&problem, &args, &limits)?.expect("there are rows");
 //! let entry = launch.entry.to_string();
@@ -31,7 +32,7 @@
 //! ```
 
 pub use kernels_gpu::abi::{
-    ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ClusterTile, ForwardArgs, PORTABLE_CLUSTER,
-    REDUCE_BLOCK, REDUCE_COLS, ReduceArgs, RowTile, STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile,
-    VECTOR_BYTES,
+    ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ClusterTile, FAST_MEMORY, ForwardArgs, Memory,
+    PORTABLE_CLUSTER, REDUCE_BLOCK, REDUCE_COLS, ReduceArgs, RowTile, STATIC_SHARED_BYTES,
+    SUMS_BLOCK, SharedTile, VECTOR_BYTES,
 };

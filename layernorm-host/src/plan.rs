@@ -3,7 +3,7 @@
 //!
 //! | row | kernel |
 //! |---|---|
-//! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first of [`Pass::tiles`] that it fits |
+//! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first of [`Pass::tiles`] that it fits and that is for the device's [memory](kernels_gpu::abi::Memory) |
 //! | as above, no tile, forward, and the row fits a block's shared memory | `shared`: the first of [`Pass::shared_tiles`] that it fits |
 //! | as above, longer, on a device from sm_90 on, and the row fits a cluster's registers | `cluster`: the first of [`Pass::cluster_tiles`] that it fits; of 16 blocks only where the compute capability is 9.0 and there are more than 112 multiprocessors |
 //! | as above, forward, and the row fits a cluster's shared memory | `shared_cluster`: the first of [`Pass::shared_tiles`] that it fits |
@@ -39,6 +39,23 @@ pub struct Limits {
     pub max_shared: u32,
     /// Major and minor compute capability: from (9, 0) on a device has clusters.
     pub compute_capability: (u32, u32),
+    /// Bytes a second of the memory, as [`memory_rate`] has them; 0 where that is not known. Kernels that win where the
+    /// memory gives each multiprocessor as much as an H200's lose where it gives as little as an H100's.
+    pub memory_rate: u64,
+}
+
+/// Bytes a second that a memory can give, from its clock in kHz and the width of its bus in bits, as
+/// `CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE` and `CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH` tell them: at each clock two
+/// transfers, as all of today's have.
+///
+/// ```
+/// // An H100's 3.35 TB/s.
+/// assert_eq!(layernorm_host::plan::memory_rate(2_619_000, 5120) / 1_000_000_000, 3352);
+/// ```
+pub const fn memory_rate(clock_khz: u32, bus_bits: u32) -> u64 {
+    (clock_khz as u64)
+        .saturating_mul(1000 * 2)
+        .saturating_mul((bus_bits / 8) as u64)
 }
 
 /// One kernel launch. Blocks have one dimension.
@@ -158,6 +175,7 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
 ///     sm_count: 132,
 ///     max_shared: 227 << 10,
 ///     compute_capability: (9, 0),
+///     memory_rate: plan::memory_rate(2_619_000, 5120),
 /// };
 /// let problem = Problem::new(32768, 4096, DType::BF16, DType::BF16, 1e-5)?;
 /// assert!(plan::workspace_bytes(&problem, &limits) <= plan::MAX_WORKSPACE_BYTES);

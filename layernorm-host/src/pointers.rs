@@ -41,6 +41,7 @@ pub struct ForwardPointers {
 ///     sm_count: 132,
 ///     max_shared: 227 << 10,
 ///     compute_capability: (9, 0),
+///     memory_rate: plan::memory_rate(2_619_000, 5120),
 /// };
 /// let pointers = BackwardPointers {
 ///     dy: 0x100_0000,

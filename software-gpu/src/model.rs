@@ -50,10 +50,11 @@ pub struct Model {
 }
 
 impl Model {
-    /// The model by its short name: `h100`, `a100` or `t4`, in any case.
+    /// The model by its short name: `h100`, `h200`, `a100` or `t4`, in any case.
     pub fn by_name(name: &str) -> Option<Model> {
         match name.to_ascii_lowercase().as_str() {
             "h100" => Some(Model::h100()),
+            "h200" => Some(Model::h200()),
             "a100" => Some(Model::a100()),
             "t4" => Some(Model::t4()),
             _ => None,
@@ -61,7 +62,7 @@ impl Model {
     }
 
     /// The short names that [`Model::by_name`] knows.
-    pub const NAMES: [&str; 3] = ["h100", "a100", "t4"];
+    pub const NAMES: [&str; 4] = ["h100", "h200", "a100", "t4"];
 
     /// NVIDIA H100 SXM5 80 GB: sm_90.
     pub fn h100() -> Model {
@@ -87,6 +88,17 @@ impl Model {
             clock_khz: 1_980_000,
             memory_clock_khz: 2_619_000,
             memory_bus_bits: 5120,
+        }
+    }
+
+    /// NVIDIA H200 SXM5 141 GB: an H100 with a faster memory.
+    pub fn h200() -> Model {
+        Model {
+            name: "Software GPU (H200)".into(),
+            memory_bytes: 141 << 30,
+            memory_clock_khz: 3_201_000,
+            memory_bus_bits: 6144,
+            ..Model::h100()
         }
     }
 

@@ -6,7 +6,7 @@ use std::slice;
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use layernorm_host::plan::{self, Launch, Limits};
+use layernorm_host::plan::{self, Launch, Limits, memory_rate};
 use layernorm_host::{BackwardPointers, DType, ForwardPointers, Image, Problem, Variant};
 use software_gpu::{Checks, Counters, Gpu, Kernel, LaunchConfig, Model, Module, Settings};
 
@@ -88,6 +88,10 @@ impl Direct {
             sm_count,
             max_shared: model.max_shared_per_block_optin,
             compute_capability: model.compute_capability,
+            // Each multiprocessor gets what it gets of the whole device.
+            memory_rate: memory_rate(model.memory_clock_khz, model.memory_bus_bits)
+                / u64::from(model.sm_count)
+                * u64::from(sm_count),
         };
         let mut settings = Settings::default();
         if !all_there {

@@ -77,12 +77,12 @@ pub fn plan_rows(elements: usize, limits: &Limits) -> Result<(Vec<PlanRow>, Vec<
     Ok((rows, left))
 }
 
-/// Powers of two and the numbers halfway, each with a neighbour whose rows are ragged.
+/// Powers of two, and the numbers a quarter and half of the way to the next, each with a neighbour whose rows are ragged.
 fn lengths() -> BTreeSet<usize> {
     let powers = (0..).map(|power| 1usize << power);
     powers
         .take_while(|power| *power <= MAX_COLS)
-        .flat_map(|power| [power, power + power / 2])
+        .flat_map(|power| [power, power + power / 4, power + power / 2])
         .flat_map(|length| [length, length + 3])
         .filter(|length| *length <= MAX_COLS)
         .collect()

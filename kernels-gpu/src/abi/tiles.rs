@@ -19,9 +19,36 @@ pub struct RowTile {
     pub blocks_per_sm: u32,
     /// The fewest vectors of a row that it is for: with more lanes idle, what comes after the tiles is faster.
     pub fewest: u32,
+    /// The devices that it is for.
+    pub memory: Memory,
 }
 
+/// Devices by what their memory gives each multiprocessor. The more that is, the more bytes a multiprocessor must have on
+/// their way; the less, the more blocks at different points of their row are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// All devices.
+    Any,
+    /// Those below [`FAST_MEMORY`], as an H100.
+    Slow,
+    /// Those from [`FAST_MEMORY`] on, as an H200.
+    Fast,
+}
+
+/// Bytes a second for each multiprocessor, by the memory's clock and bus, from which on a device's memory is [`Memory::Fast`]:
+/// halfway between an H100's 25.4e9 and an H200's 37.2e9, which the tiles were measured on.
+pub const FAST_MEMORY: u64 = 31_000_000_000;
+
 impl RowTile {
+    /// Whether it is for a device, whose memory is fast or not.
+    pub const fn is_for(&self, fast_memory: bool) -> bool {
+        match self.memory {
+            Memory::Any => true,
+            Memory::Slow => !fast_memory,
+            Memory::Fast => fast_memory,
+        }
+    }
+
     /// The longest row that fits, in vectors.
     pub const fn max_vectors(&self) -> u32 {
         self.lanes.saturating_mul(self.vecs)
@@ -82,6 +109,7 @@ const fn tile(lanes: u32, vecs: u32, block: u32, stages: u32, blocks_per_sm: u32
         stages,
         blocks_per_sm,
         fewest: 0,
+        memory: Memory::Any,
     }
 }
 
@@ -90,22 +118,31 @@ const fn from(fewest: u32, tile: RowTile) -> RowTile {
     RowTile { fewest, ..tile }
 }
 
-/// The forward pass's `rows` variants for f16 and bf16, shortest row first. Measured on an H100;
+/// The same, for devices with such a memory.
+const fn on(memory: Memory, tile: RowTile) -> RowTile {
+    RowTile { memory, ..tile }
+}
+
+/// The forward pass's `rows` variants for f16 and bf16, shortest row first. Measured on an H100 and an H200;
 /// docs/performance.md has the figures. Three vectors are for hidden sizes of three times a power of two.
 pub const FORWARD_TILES_HALF: &[RowTile] = &[
     // Several rows a warp, so that short rows keep all its lanes busy.
     tile(8, 1, 128, 0, 0),
     tile(8, 2, 128, 0, 0),
-    tile(16, 2, 256, 0, 0),
+    tile(8, 4, 128, 0, 0),
     tile(16, 3, 128, 0, 0),
+    on(Memory::Fast, tile(16, 4, 128, 0, 0)),
     // From here a row has the block: what is the same in all threads then costs no registers.
-    tile(64, 1, 64, 0, 0),
+    on(Memory::Slow, tile(64, 1, 64, 0, 0)),
     tile(32, 3, 32, 0, 0),
-    tile(128, 1, 128, 0, 0),
+    on(Memory::Slow, tile(128, 1, 128, 0, 0)),
+    on(Memory::Fast, tile(64, 2, 64, 0, 0)),
     tile(64, 3, 64, 0, 0),
-    tile(128, 2, 128, 0, 0),
+    on(Memory::Slow, tile(128, 2, 128, 0, 0)),
+    on(Memory::Fast, tile(64, 4, 64, 0, 0)),
     tile(128, 3, 128, 0, 0),
     tile(256, 2, 256, 0, 0),
+    tile(128, 5, 128, 0, 0),
     tile(256, 3, 256, 0, 0),
     tile(256, 4, 256, 0, 0),
     tile(512, 3, 512, 0, 0),
@@ -123,12 +160,18 @@ pub const FORWARD_TILES_F32: &[RowTile] = &[
     tile(32, 3, 256, 0, 0),
     tile(128, 1, 128, 0, 0),
     tile(128, 2, 128, 0, 0),
+    on(Memory::Fast, tile(128, 3, 128, 0, 0)),
     tile(256, 2, 256, 0, 0),
-    tile(256, 4, 256, 0, 0),
-    tile(512, 3, 512, 0, 0),
+    tile(256, 3, 256, 0, 0),
+    on(Memory::Slow, tile(512, 2, 512, 0, 0)),
+    on(Memory::Fast, tile(256, 4, 256, 0, 0)),
+    tile(256, 5, 256, 0, 0),
+    on(Memory::Slow, tile(512, 3, 512, 0, 0)),
+    on(Memory::Fast, tile(256, 6, 256, 0, 0)),
     tile(512, 4, 512, 0, 0),
-    tile(1024, 3, 1024, 0, 1),
-    tile(1024, 4, 1024, 0, 1),
+    tile(512, 6, 512, 0, 0),
+    on(Memory::Slow, tile(1024, 4, 1024, 0, 1)),
+    on(Memory::Fast, tile(512, 8, 512, 0, 2)),
     tile(1024, 6, 1024, 0, 1),
     tile(1024, 8, 1024, 0, 1),
 ];
@@ -196,7 +239,7 @@ pub const fn find_shared(tiles: &[SharedTile], blocks: u32, stages: u32) -> Shar
     panic!("no such tile in the table")
 }
 
-/// The forward pass's `narrow` variants for f32, shortest row first: 12 to 20 elements a lane, from 257 columns on. Realigned
+/// The forward pass's `narrow` variants for f32, shortest row first: 12 to 32 elements a lane, from 257 columns on. Realigned
 /// in shared memory such rows were no faster at 1023 columns, and slower at 4099.
 pub const FORWARD_NARROW_TILES: &[RowTile] = &[
     tile(8, 4, 128, 0, 0),
@@ -210,6 +253,9 @@ pub const FORWARD_NARROW_TILES: &[RowTile] = &[
     tile(256, 20, 256, 0, 0),
     tile(512, 12, 512, 0, 0),
     tile(512, 16, 512, 0, 0),
+    tile(512, 20, 512, 0, 0),
+    tile(512, 24, 512, 0, 0),
+    tile(512, 32, 512, 0, 0),
 ];
 
 /// The forward pass's `ragged` variants for f16 and bf16, shortest row first: three and four vectors a lane, which share what
@@ -228,6 +274,8 @@ pub const FORWARD_RAGGED_TILES: &[RowTile] = &[
     tile(128, 5, 128, 0, 0),
     tile(256, 3, 256, 0, 0),
     tile(256, 4, 256, 0, 0),
+    tile(512, 3, 512, 0, 0),
+    tile(512, 4, 512, 0, 0),
 ];
 
 /// The backward pass's `rows` variants for f32, shortest row first.
@@ -250,8 +298,9 @@ pub const BACKWARD_TILES_F16: &[RowTile] = &[
     tile(8, 2, 128, 2, 3),
     tile(16, 2, 128, 2, 3),
     tile(32, 2, 128, 3, 3),
-    tile(64, 2, 64, 2, 6),
+    tile(64, 2, 64, 3, 6),
     tile(128, 2, 128, 3, 3),
+    tile(128, 3, 128, 3, 2),
     tile(128, 4, 128, 2, 2),
     tile(256, 3, 256, 3, 1),
     tile(256, 4, 256, 2, 1),
@@ -267,6 +316,7 @@ pub const BACKWARD_TILES_BF16: &[RowTile] = &[
     tile(16, 4, 128, 2, 2),
     tile(32, 4, 128, 2, 2),
     tile(128, 2, 128, 3, 3),
+    tile(128, 3, 128, 3, 2),
     tile(128, 4, 128, 2, 2),
     tile(256, 3, 256, 3, 1),
     tile(256, 4, 256, 2, 1),
@@ -283,6 +333,8 @@ pub const BACKWARD_RAGGED_TILES_F32: &[RowTile] = &[
     tile(256, 3, 256, 2, 1),
     tile(512, 2, 512, 3, 1),
     tile(256, 5, 256, 3, 1),
+    tile(512, 3, 512, 2, 1),
+    tile(512, 4, 512, 2, 1),
 ];
 
 /// The backward pass's `ragged` variants for f16 and bf16, shortest row first. 192 lanes are for 4097 to 4608 columns, whose

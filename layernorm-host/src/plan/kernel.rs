@@ -1,8 +1,8 @@
 //! The kernel over rows: which one a row gets, and how much of it a device is given.
 
 use kernels_gpu::abi::{
-    ANY_BLOCK, COLUMNS_BLOCK, ClusterTile, PORTABLE_CLUSTER, RowTile, STATIC_SHARED_BYTES,
-    SUMS_BLOCK, SharedTile, VECTOR_BYTES, columns_vecs,
+    ANY_BLOCK, COLUMNS_BLOCK, ClusterTile, FAST_MEMORY, PORTABLE_CLUSTER, RowTile,
+    STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile, VECTOR_BYTES, columns_vecs,
 };
 
 use super::{Launch, Limits, MAX_WORKSPACE_BYTES, check};
@@ -72,7 +72,11 @@ impl RowsKernel {
             let tiles = pass.tiles(problem.dtype());
             let is_long_enough =
                 |tile: &&RowTile| vectors >= u64::from(tile.fewest) || in_a_block.is_none();
-            let mut tiles = tiles.iter().filter(is_long_enough);
+            let fast = has_fast_memory(limits);
+            let mut tiles = tiles
+                .iter()
+                .filter(|tile| tile.is_for(fast))
+                .filter(is_long_enough);
             if let Some(tile) = tiles.find(|tile| fits(tile, vectors)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
                 return tiled(tile, Variant::Rows { lanes, vecs });
@@ -282,6 +286,11 @@ pub(super) fn clusters_at_a_time(sm_count: u32, blocks: u32) -> u32 {
         ..=2 => sm_count / blocks,
         _ => sm_count / 11 * 10 / blocks,
     }
+}
+
+/// The memory gives each multiprocessor much, by [`FAST_MEMORY`].
+pub(super) fn has_fast_memory(limits: &Limits) -> bool {
+    limits.memory_rate >= FAST_MEMORY.saturating_mul(u64::from(limits.sm_count.max(1)))
 }
 
 /// Clusters of 16 blocks run on the device, which for others than those of compute capability 9.0 is not known.

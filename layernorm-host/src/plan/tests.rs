@@ -1,17 +1,26 @@
 //! Every choice of a plan, for devices that are plain numbers.
 
-use kernels_gpu::abi::{STATIC_SHARED_BYTES, VECTOR_BYTES, cluster_share};
+use kernels_gpu::abi::{FAST_MEMORY, STATIC_SHARED_BYTES, VECTOR_BYTES, cluster_share};
 
-use super::kernel::{COLUMNS_BLOCKS_PER_SM, clusters_at_a_time, takes_larger_clusters};
+use super::kernel::{
+    COLUMNS_BLOCKS_PER_SM, clusters_at_a_time, has_fast_memory, takes_larger_clusters,
+};
 use super::*;
 use crate::{Image, Variant};
 
-const H200: Limits = Limits {
+const H100: Limits = Limits {
     max_grid: i32::MAX as u32,
     max_block: 1024,
     sm_count: 132,
     max_shared: 227 << 10,
     compute_capability: (9, 0),
+    memory_rate: memory_rate(2_619_000, 5120),
+};
+
+/// An H100 with a faster memory.
+const H200: Limits = Limits {
+    memory_rate: memory_rate(3_201_000, 6144),
+    ..H100
 };
 
 /// Without clusters.
@@ -19,7 +28,8 @@ const A100: Limits = Limits {
     sm_count: 108,
     max_shared: 163 << 10,
     compute_capability: (8, 0),
-    ..H200
+    memory_rate: memory_rate(1_593_000, 5120),
+    ..H100
 };
 
 fn problem(n_rows: usize, n_cols: usize, dtype: DType) -> Problem {
@@ -56,24 +66,43 @@ fn is_apart(launch: &Launch) -> bool {
 }
 
 fn planned(problem: &Problem, args: &ForwardArgs) -> Launch {
-    forward(problem, args, &H200).unwrap().unwrap()
+    forward(problem, args, &H100).unwrap().unwrap()
 }
 
 #[test]
 fn a_row_goes_to_the_first_tile_it_fits() {
-    for (pass, dtype) in passes_and_dtypes() {
-        let mut shorter = 0;
-        for tile in pass.tiles(dtype) {
-            for vectors in [(shorter + 1).max(tile.fewest), tile.max_vectors()] {
-                let n_cols = vectors as usize * VECTOR_BYTES as usize / dtype.size();
-                let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &H200);
-                let (lanes, vecs) = (tile.lanes, tile.vecs);
-                let chosen = kernel.entry.variant();
-                assert_eq!(chosen, Some(Variant::Rows { lanes, vecs }), "{n_cols}");
+    for (limits, fast) in [(H100, false), (H200, true)] {
+        for (pass, dtype) in passes_and_dtypes() {
+            let mut shorter = 0;
+            for tile in pass.tiles(dtype).iter().filter(|tile| tile.is_for(fast)) {
+                for vectors in [(shorter + 1).max(tile.fewest), tile.max_vectors()] {
+                    let n_cols = vectors as usize * VECTOR_BYTES as usize / dtype.size();
+                    let problem = problem(5, n_cols, dtype);
+                    let kernel = RowsKernel::choose(pass, &problem, true, &limits);
+                    let (lanes, vecs) = (tile.lanes, tile.vecs);
+                    let chosen = kernel.entry.variant();
+                    assert_eq!(chosen, Some(Variant::Rows { lanes, vecs }), "{n_cols}");
+                }
+                shorter = tile.max_vectors();
             }
-            shorter = tile.max_vectors();
         }
     }
+}
+
+/// One of which nothing is known counts as slow.
+#[test]
+fn a_memory_is_fast_by_what_each_multiprocessor_gets_of_it() {
+    let with = |memory_rate, sm_count| Limits {
+        memory_rate,
+        sm_count,
+        ..H100
+    };
+    assert!(!has_fast_memory(&H100) && has_fast_memory(&H200));
+    assert!(!has_fast_memory(&A100));
+    assert!(!has_fast_memory(&with(memory_rate(5_001_000, 256), 40)));
+    assert!(!has_fast_memory(&with(0, 132)));
+    let just = FAST_MEMORY * 132;
+    assert!(has_fast_memory(&with(just, 132)) && !has_fast_memory(&with(just - 1, 132)));
 }
 
 #[test]
@@ -99,7 +128,7 @@ fn with_clusters_a_row_longer_than_the_tiles_goes_to_the_first_that_it_fits() {
             .map_or(0, |tile| tile.max_vectors());
         // Forward, a block's shared memory comes before.
         let mut shorter = match pass {
-            Pass::Forward => (H200.max_shared - STATIC_SHARED_BYTES) / VECTOR_BYTES,
+            Pass::Forward => (H100.max_shared - STATIC_SHARED_BYTES) / VECTOR_BYTES,
             Pass::Backward => longest,
         };
         assert!(shorter >= longest);
@@ -107,18 +136,18 @@ fn with_clusters_a_row_longer_than_the_tiles_goes_to_the_first_that_it_fits() {
             for vectors in [shorter + 1, cluster.max_vectors()] {
                 let n_cols = vectors as usize * VECTOR_BYTES as usize / dtype.size();
                 let problem = problem(5, n_cols, dtype);
-                let kernel = RowsKernel::choose(pass, &problem, true, &H200);
+                let kernel = RowsKernel::choose(pass, &problem, true, &H100);
                 assert_eq!(
                     kernel.entry.variant(),
                     Some(Variant::of_cluster(cluster)),
                     "{n_cols}"
                 );
-                assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= H200.max_shared);
-                let launch = kernel.launch(&problem, u32::MAX, &H200).unwrap().unwrap();
+                assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= H100.max_shared);
+                let launch = kernel.launch(&problem, u32::MAX, &H100).unwrap().unwrap();
                 assert_eq!(launch.grid, 5 * cluster.blocks);
                 let small = Limits {
                     max_shared: 99 << 10,
-                    ..H200
+                    ..H100
                 };
                 let [without, small] =
                     [A100, small].map(|limits| RowsKernel::choose(pass, &problem, true, &limits));
@@ -137,7 +166,7 @@ fn with_clusters_a_row_longer_than_the_tiles_goes_to_the_first_that_it_fits() {
             shorter = cluster.max_vectors();
         }
         let n_cols = (shorter as usize + 1) * VECTOR_BYTES as usize / dtype.size();
-        let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &H200);
+        let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &H100);
         let in_shared_memory = pass.shared_tiles(dtype).iter().find(|tile| tile.blocks > 1);
         assert_eq!(
             kernel.cluster,
@@ -148,22 +177,22 @@ fn with_clusters_a_row_longer_than_the_tiles_goes_to_the_first_that_it_fits() {
 
 #[test]
 fn a_row_longer_than_all_else_goes_to_the_shared_memory_of_a_cluster() {
-    let room = (H200.max_shared - STATIC_SHARED_BYTES) / VECTOR_BYTES;
+    let room = (H100.max_shared - STATIC_SHARED_BYTES) / VECTOR_BYTES;
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         let columns = |vectors: u32| vectors as usize * VECTOR_BYTES as usize / dtype.size();
         for tile in Pass::Forward.shared_tiles(dtype) {
             let longest = tile.blocks * (room / tile.stages);
             let wide = problem(3, columns(longest), dtype);
-            let kernel = RowsKernel::choose(Pass::Forward, &wide, true, &H200);
+            let kernel = RowsKernel::choose(Pass::Forward, &wide, true, &H100);
             assert_eq!(kernel.entry.variant(), Some(Variant::of_shared(tile)));
             assert_eq!(kernel.cluster, tile.blocks);
-            assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= H200.max_shared);
+            assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= H100.max_shared);
             let without = RowsKernel::choose(Pass::Forward, &wide, true, &A100);
             assert_eq!(without.cluster, 1);
         }
         let last = Pass::Forward.shared_tiles(dtype).last().unwrap();
         let longer = problem(3, columns(last.blocks * room + 1), dtype);
-        let kernel = RowsKernel::choose(Pass::Forward, &longer, true, &H200);
+        let kernel = RowsKernel::choose(Pass::Forward, &longer, true, &H100);
         assert_eq!(kernel.entry.variant(), Some(Variant::Any));
     }
 }
@@ -174,14 +203,14 @@ fn a_tile_for_rows_that_fill_it_takes_shorter_ones_where_shared_memory_does_not(
     let t4 = Limits {
         max_shared: 64 << 10,
         compute_capability: (7, 5),
-        ..H200
+        ..H100
     };
     let row = problem(3, 29_000, DType::BF16);
     let variant = |limits| {
         let kernel = RowsKernel::choose(Pass::Forward, &row, true, limits);
         kernel.entry.variant().unwrap()
     };
-    assert_eq!(variant(&H200), Variant::Shared { stages: 2 });
+    assert_eq!(variant(&H100), Variant::Shared { stages: 2 });
     assert!(matches!(variant(&t4), Variant::Rows { lanes: 1024, .. }));
 }
 
@@ -190,7 +219,7 @@ fn clusters_have_a_row_of_partials_each_and_few_of_them() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for n_cols in [8200, 16_384, 32_768, 65_536, 131_072] {
             let problem = problem(4096, n_cols, dtype);
-            let plan = backward(&problem, &backward_args(&problem), &H200).unwrap();
+            let plan = backward(&problem, &backward_args(&problem), &H100).unwrap();
             let rows = plan.rows.unwrap();
             let Some(Variant::Cluster { blocks, .. }) = rows.entry.variant() else {
                 panic!("{dtype} {n_cols}: {:?}", rows.entry);
@@ -220,7 +249,7 @@ fn only_a_whole_device_of_the_kind_that_was_measured_gets_clusters_of_16() {
     let with = |sm_count, compute_capability| Limits {
         sm_count,
         compute_capability,
-        ..H200
+        ..H100
     };
     assert_eq!(
         [132, 114].map(|count| cluster(&with(count, (9, 0)))),
@@ -256,12 +285,12 @@ fn a_row_that_starts_anywhere_goes_to_the_first_tile_for_such_rows_that_it_fits(
                 "an odd row's length is not that of an aligned one"
             );
             for (n_cols, aligned) in [(shorter + 1, true), (longest - 1, true), (longest, false)] {
-                let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), aligned, &H200);
+                let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), aligned, &H100);
                 assert_eq!(kernel.entry.variant(), Some(wanted), "{n_cols}");
             }
             shorter = longest;
         }
-        let kernel = RowsKernel::choose(pass, &problem(5, shorter + 1, dtype), true, &H200);
+        let kernel = RowsKernel::choose(pass, &problem(5, shorter + 1, dtype), true, &H100);
         let wanted = match (pass, dtype) {
             (_, DType::F64) | (Pass::Forward, _) => Variant::Any,
             (Pass::Backward, _) => Variant::Columns { narrow: true },
@@ -295,7 +324,11 @@ fn tiles_are_sorted_and_sound() {
             pass.ragged_tiles(dtype),
             pass.narrow_tiles(dtype),
         ] {
-            assert!(tiles.is_sorted_by(|a, b| a.max_vectors() < b.max_vectors()));
+            for fast in [false, true] {
+                let longest = tiles.iter().filter(|tile| tile.is_for(fast));
+                let longest = longest.map(|tile| tile.max_vectors());
+                assert!(longest.is_sorted_by(|a, b| a < b));
+            }
             for tile in tiles {
                 assert!(match tile.lanes {
                     ..=32 => tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0,
@@ -313,7 +346,7 @@ fn tiles_are_sorted_and_sound() {
 fn a_device_with_little_shared_memory_gets_kernels_that_fit_it() {
     let t4 = Limits {
         max_shared: 64 << 10,
-        ..H200
+        ..H100
     };
     for (pass, dtype) in passes_and_dtypes() {
         for n_cols in [64, 512, 4095, 4096, 8191, 8192, 65_536] {
@@ -370,7 +403,7 @@ fn the_kernel_does_not_depend_on_the_number_of_rows() {
             planned(&many, &forward_args(&many)).entry
         );
         let [few, many] = [few, many].map(|problem| {
-            let plan = backward(&problem, &backward_args(&problem), &H200).unwrap();
+            let plan = backward(&problem, &backward_args(&problem), &H100).unwrap();
             plan.rows.unwrap().entry
         });
         assert_eq!(few, many);
@@ -380,20 +413,20 @@ fn the_kernel_does_not_depend_on_the_number_of_rows() {
 #[test]
 fn no_rows_launch_no_rows_kernel() {
     let empty = problem(0, 384, DType::F32);
-    assert_eq!(forward(&empty, &forward_args(&empty), &H200).unwrap(), None);
-    let plan = backward(&empty, &backward_args(&empty), &H200).unwrap();
+    assert_eq!(forward(&empty, &forward_args(&empty), &H100).unwrap(), None);
+    let plan = backward(&empty, &backward_args(&empty), &H100).unwrap();
     assert_eq!((plan.rows, plan.n_partials), (None, 0));
     assert_eq!(plan.reduce.grid, 384u32.div_ceil(REDUCE_COLS));
-    assert_eq!(workspace_bytes(&empty, &H200), 0);
+    assert_eq!(workspace_bytes(&empty, &H100), 0);
 }
 
 #[test]
 fn the_grid_stays_within_the_device() {
     let wide = problem(1 << 37, 1, DType::F16);
-    assert_eq!(planned(&wide, &forward_args(&wide)).grid, H200.max_grid);
+    assert_eq!(planned(&wide, &forward_args(&wide)).grid, H100.max_grid);
     let small = Limits {
         max_block: 16,
-        ..H200
+        ..H100
     };
     let row = problem(1, 384, DType::F32);
     assert!(matches!(
@@ -408,13 +441,13 @@ fn partials_fit_the_workspace() {
         for n_rows in [1, 2, 37, 100_000] {
             for n_cols in [1, 31, 384, 1000, 4096, 65_536, 20_000_000] {
                 let problem = problem(n_rows, n_cols, dtype);
-                let bytes = workspace_bytes(&problem, &H200);
-                let partials = bytes - row_sums_bytes(&problem, &H200);
+                let bytes = workspace_bytes(&problem, &H100);
+                let partials = bytes - row_sums_bytes(&problem, &H100);
                 let one_row = partial_row_bytes(&problem);
                 assert!(partials <= MAX_WORKSPACE_BYTES.max(one_row), "{n_cols}");
                 let aligned = backward_args(&problem);
                 for args in [aligned, BackwardArgs { dy: 2, ..aligned }] {
-                    let plan = backward(&problem, &args, &H200).unwrap();
+                    let plan = backward(&problem, &args, &H100).unwrap();
                     assert!(plan.n_partials >= 1 && plan.n_partials as usize <= n_rows);
                     assert!(plan.n_partials as usize * one_row <= bytes);
                 }
@@ -441,7 +474,7 @@ fn long_rows_go_by_columns_backward_in_one_round_of_blocks() {
 
 #[test]
 fn only_a_kernel_that_waits_by_itself_may_overlap() {
-    for limits in [H200, A100] {
+    for limits in [H100, A100] {
         for dtype in DType::ALL {
             for n_rows in [0, 1, 4096] {
                 let problem = problem(n_rows, 1024, dtype);

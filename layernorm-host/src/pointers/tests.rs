@@ -8,6 +8,7 @@ const LIMITS: Limits = Limits {
     sm_count: 4,
     max_shared: 96 << 10,
     compute_capability: (8, 6),
+    memory_rate: 0,
 };
 
 fn problem(n_rows: usize) -> Problem {

@@ -11,7 +11,7 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
 };
 use cudarc::nvrtc::Ptx;
-use layernorm_host::plan::{self, Limits};
+use layernorm_host::plan::{self, Limits, memory_rate};
 use layernorm_host::{DType, ForwardPointers, Image, Problem};
 
 const KERNELS: &str = include_str!("../../../cuda-driver/tests/ptx/kernels.ptx");
@@ -117,6 +117,10 @@ fn the_forward_kernel_that_ships_runs() {
                 CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
             ),
             compute_capability: (major as u32, minor as u32),
+            memory_rate: memory_rate(
+                attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE),
+                attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH),
+            ),
         };
         let (n_rows, n_cols, eps) = (37_usize, 384_usize, 1e-5_f32);
         let value = |i: usize| ((i * 37 % 101) as f32 - 40.0) * 0.05;

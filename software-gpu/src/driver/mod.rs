@@ -12,7 +12,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `SOFTWARE_GPU_DEVICES` | how many devices, 0 to 64 (as many as models are named if unset) |
-//! | `SOFTWARE_GPU_MODEL` | `h100` (if unset), `a100`, `t4`, or a list with commas, one a device |
+//! | `SOFTWARE_GPU_MODEL` | `h100` (if unset), `h200`, `a100`, `t4`, or a list with commas, one a device |
 #![expect(
     non_snake_case,
     reason = "the entry points have the names that C gives them"

@@ -1,7 +1,7 @@
 //! The machine that a client finds: its devices, as the environment asks for them.
 //!
 //! `SOFTWARE_GPU_DEVICES` is how many there are (1 if unset), `SOFTWARE_GPU_MODEL` what they are: `h100`
-//! (if unset), `a100` or `t4`, or a list with commas, whose last model is that of the devices left over.
+//! (if unset), `h200`, `a100` or `t4`, or a list with commas, whose last model is that of the devices left over.
 
 use std::sync::{Arc, Mutex, OnceLock};
 

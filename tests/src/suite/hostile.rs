@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use std::path::Path;
 
-use layernorm_host::abi::{ClusterTile, RowTile, SharedTile};
+use layernorm_host::abi::{ClusterTile, Memory, RowTile, SharedTile};
 use layernorm_host::file::{Safetensors, SafetensorsFile, SafetensorsWriter, WholeFile, npy};
 use layernorm_host::{
     BackwardPointers, DType, Device, Entry, FastLayerNorm, ForwardPointers, GradientsInto, IMAGES,
@@ -185,6 +185,7 @@ fn problems(_: &Device) -> Verdict {
         sm_count: value,
         max_shared: value,
         compute_capability: (value, value),
+        memory_rate: u64::from(value) << 32,
     });
     for n_rows in SIZES {
         for n_cols in [0, 1, 8, 4096, i32::MAX as usize, 1 << 31, usize::MAX] {
@@ -225,6 +226,7 @@ fn tiles(_: &Device) -> Verdict {
                         stages,
                         blocks_per_sm: 0,
                         fewest: 0,
+                        memory: Memory::Any,
                     };
                     calm(
                         || format!("{tile:?}"),
@@ -266,6 +268,7 @@ fn limits(_: &Device) -> Verdict {
         sm_count: 132,
         max_shared: 227 << 10,
         compute_capability: (9, 0),
+        memory_rate: plan::memory_rate(2_619_000, 5120),
     };
     for value in [0, 1, 7, 1 << 16, u32::MAX - 1, u32::MAX] {
         for limits in [
@@ -287,6 +290,10 @@ fn limits(_: &Device) -> Verdict {
             },
             plan::Limits {
                 compute_capability: (value, value),
+                ..H100
+            },
+            plan::Limits {
+                memory_rate: u64::from(value) << 32 | u64::from(value),
                 ..H100
             },
         ] {

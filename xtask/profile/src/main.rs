@@ -29,7 +29,7 @@ struct Arguments {
     /// Which passes
     #[arg(long, default_value = "both")]
     pass: Passes,
-    /// The device that the software GPU plays: h100, a100 or t4
+    /// The device that the software GPU plays: h100, h200, a100 or t4
     #[arg(long, default_value = "h100")]
     model: String,
     /// Print JSON instead of tables

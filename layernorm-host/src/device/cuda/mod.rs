@@ -28,7 +28,7 @@ use cust::sys;
 
 use self::context::{Cause, Context};
 use self::module::Kernels;
-use crate::plan::Limits;
+use crate::plan::{Limits, memory_rate};
 use crate::{CudaCode, Error, Result};
 
 /// Which driver a caller asks for.
@@ -199,6 +199,10 @@ impl Shared {
                 max_shared: shared_memory_per_block(device)
                     .map_err(|cause| context::error(kind, "asking for the limits", cause))?,
                 compute_capability,
+                memory_rate: memory_rate(
+                    attribute(DeviceAttribute::MemoryClockRate)?,
+                    attribute(DeviceAttribute::GlobalMemoryBusWidth)?,
+                ),
             },
             l2_cache_bytes: attribute(DeviceAttribute::L2CacheSize)?,
             overlaps: overlap::is_known(),
