@@ -368,6 +368,21 @@ fn every_byte_once_on_sm_75s_image() {
     assert!(grid("t4", 1) >= 20);
 }
 
+/// Those of 16 blocks are for a whole device alone.
+#[test]
+fn every_byte_once_over_clusters_of_16_blocks() {
+    let direct = Direct::new("h100", 132, true);
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for n_cols in [131_072, 230_400, 262_144] {
+            let operands = Operands::new(9, n_cols, dtype, dtype, &direct);
+            let name = format!("h100, 9 rows of {n_cols}, {dtype}");
+            let variant = backward_once(&name, &operands, &direct);
+            assert!(variant.starts_with("cluster_16x"), "{name}: {variant}");
+            operands.free(&direct);
+        }
+    }
+}
+
 /// The plan of a forward pass over rows at multiples of 16 bytes, by its variant's name.
 fn planned_forward(n_cols: usize, dtype: DType, direct: &Direct) -> String {
     let problem = Problem::new(4096, n_cols, dtype, dtype, 1e-5).expect("a problem");

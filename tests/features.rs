@@ -11,6 +11,9 @@ use layernorm_tests::tolerance;
 /// Rows in registers, at any start, in shared memory, and longer than that; backward by rows and by columns.
 const COLUMNS: [usize; 5] = [96, 1023, 1024, 4099, 16_448];
 
+/// Of a row that goes over clusters of 16 blocks, which only whole devices have.
+const LONG: usize = 230_400;
+
 const DTYPES: [(DType, DType); 4] = [
     (DType::F32, DType::F32),
     (DType::F16, DType::F16),
@@ -36,7 +39,8 @@ struct Bench {
 
 impl Bench {
     fn new(case: Case) -> Bench {
-        let direct = Direct::new("h100", 2, true);
+        let sm_count = if case.n_cols == LONG { 132 } else { 2 };
+        let direct = Direct::new("h100", sm_count, true);
         let inputs = case.generate();
         let want = check::expected(&case, &inputs);
         let (dtype, parameter) = (case.dtype, case.parameter_dtype);
@@ -203,6 +207,9 @@ fn each(test: impl Fn(Case)) {
         for n_cols in COLUMNS {
             test(Case::new(N_ROWS, n_cols, dtype, parameter));
         }
+    }
+    for (dtype, parameter) in [(DType::F32, DType::F32), (DType::BF16, DType::F32)] {
+        test(Case::new(N_ROWS, LONG, dtype, parameter));
     }
 }
 

@@ -42,16 +42,8 @@ pub unsafe fn backward_cluster<
 {
     const { assert!(STAGES >= 3, "a row for dx, one to add up, one on its way") };
     ext::cluster_dimensions::<CLUSTER>();
-    let (first_column, count) = share::<E, CLUSTER>(ext::cluster_rank(), p.n_cols);
-    let own = Backward {
-        dy: p.dy.wrapping_add(first_column as usize),
-        x: p.x.wrapping_add(first_column as usize),
-        weight: from_column(p.weight.cast_mut(), first_column),
-        dsum: from_column(p.dsum.cast_mut(), first_column),
-        dx: from_column(p.dx, first_column),
-        n_cols: count,
-        ..p
-    };
+    let (first_column, own) = own_share::<T, W, E, CLUSTER>(p);
+    let count = own.n_cols;
     let place = Place::<E, LANES>::in_cluster::<CLUSTER>();
     let mut exchange = Exchange::<CLUSTER>::prepare();
     // All have started, and are ready, before the first sums go around.
@@ -87,14 +79,7 @@ pub unsafe fn backward_cluster<
                   sent: Exchange<CLUSTER>,
                   weight: &[W::Raw; VECS]| {
         // SAFETY: sent one exchange ago.
-        let all = unsafe { sent.receive() };
-        let mut sums = [0.0; 2];
-        for rank in 0..CLUSTER {
-            // SAFETY: received.
-            let [g, g_xhat, ..] = unsafe { all.load4(rank * 4) };
-            sums = [sums[0] + g, sums[1] + g_xhat];
-        }
-        let over_row = sums.map(|sum| sum * p.inv_n);
+        let over_row = unsafe { sums_of_row(sent) }.map(|sum| sum * p.inv_n);
         let dx = own.dx.wrapping_add((row * p.dx_stride) as usize);
         let dsum = own.dsum.wrapping_add((row * p.dx_stride) as usize);
         for k in 0..VECS {
@@ -164,10 +149,8 @@ pub unsafe fn backward_cluster<
             &columns.weight,
         );
     }
-    let partials = |partials| {
-        let row = row_of_partials(partials, place.first as u32, p.n_cols);
-        from_column(row, first_column)
-    };
+    let partials =
+        |partials| partials_of_share(partials, place.first as u32, p.n_cols, first_column);
     // SAFETY: all threads are here; this block's columns of the cluster's row of partials are its own.
     unsafe {
         columns.write::<LANES, LANES, true>(
@@ -176,4 +159,50 @@ pub unsafe fn backward_cluster<
             count,
         );
     }
+}
+
+/// The first of this block's columns of a row, and the arguments from there on, for its columns alone.
+#[inline(always)]
+pub fn own_share<T, W, const E: usize, const CLUSTER: u32>(
+    p: Backward<T, W>,
+) -> (u32, Backward<T, W>) {
+    let (first_column, count) = share::<E, CLUSTER>(ext::cluster_rank(), p.n_cols);
+    let own = Backward {
+        dy: p.dy.wrapping_add(first_column as usize),
+        x: p.x.wrapping_add(first_column as usize),
+        weight: from_column(p.weight.cast_mut(), first_column),
+        dsum: from_column(p.dsum.cast_mut(), first_column),
+        dx: from_column(p.dx, first_column),
+        n_cols: count,
+        ..p
+    };
+    (first_column, own)
+}
+
+/// A row's two sums, of all blocks, in their order.
+///
+/// # Safety
+/// As for `Exchange::receive`.
+#[inline(always)]
+pub unsafe fn sums_of_row<const CLUSTER: u32>(sent: Exchange<CLUSTER>) -> [f32; 2] {
+    // SAFETY: the caller's.
+    let all = unsafe { sent.receive() };
+    let mut sums = [0.0; 2];
+    for rank in 0..CLUSTER {
+        // SAFETY: received.
+        let [g, g_xhat, ..] = unsafe { all.load4(rank * 4) };
+        sums = [sums[0] + g, sums[1] + g_xhat];
+    }
+    sums
+}
+
+/// This block's columns of the cluster's row of partials; null if there are none.
+#[inline(always)]
+pub fn partials_of_share(
+    partials: *mut f32,
+    cluster: u32,
+    n_cols: u32,
+    first_column: u32,
+) -> *mut f32 {
+    from_column(row_of_partials(partials, cluster, n_cols), first_column)
 }

@@ -10,6 +10,7 @@ use crate::abi::{
 use crate::backward::Backward;
 use crate::cluster_backward::backward_cluster;
 use crate::cluster_forward::forward_cluster;
+use crate::cluster_wide::backward_wide;
 use crate::forward::Forward;
 use crate::shared_row::forward_shared;
 
@@ -65,15 +66,34 @@ macro_rules! backward_clusters {
     )*};
 }
 
+/// Those for rows that are too long for these.
+macro_rules! backward_wide {
+    ($x:ident $w:ident $e:literal $table:ident: $blocks:literal $lanes:literal $vecs:literal) => {
+        const _: () = {
+            const TILE: RowTile = find_cluster($table, $blocks, $lanes, $vecs).tile;
+            backward!(
+                $x,
+                $w,
+                concat!("cluster_", stringify!($blocks), "x", stringify!($lanes), "x", stringify!($vecs)),
+                TILE.block,
+                TILE.blocks_per_sm,
+                backward_wide::<$x, $w, $e, $lanes, $vecs, { TILE.stages as usize }, $blocks>
+            );
+        };
+    };
+}
+
 /// All of a pair of 16-bit x and its weights.
 macro_rules! kernels_half {
     ($($x:ident $w:ident),*) => {$(
         forward_shared_clusters!($x $w 8 FORWARD_SHARED_HALF: 2, 4);
         backward_clusters!($x $w 8 BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4, 16 256 4);
+        backward_wide!($x $w 8 BACKWARD_CLUSTERS_HALF: 16 512 4);
     )*};
 }
 
 forward_clusters!(f32 f32 4 FORWARD_CLUSTERS_F32: 4 512 8, 8 512 8);
 forward_shared_clusters!(f32 f32 4 FORWARD_SHARED_F32: 8);
 backward_clusters!(f32 f32 4 BACKWARD_CLUSTERS_F32: 2 512 4, 4 512 4, 8 512 4, 16 512 4);
+backward_wide!(f32 f32 4 BACKWARD_CLUSTERS_F32: 16 512 8);
 kernels_half!(f16 f16, f16 f32, bf16 bf16, bf16 f32);

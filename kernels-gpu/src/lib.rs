@@ -8,14 +8,14 @@
 //! | the formula, with a row in registers | `forward`, `backward` |
 //! | forward, with a row in shared memory | `shared_row` |
 //! | backward, for long rows, in two kernels | `columns` |
-//! | both passes, with a long row over a cluster's blocks | `cluster` |
+//! | both passes, with a long row over a cluster's blocks | `cluster`, `cluster_forward`, `cluster_backward`, `cluster_wide` |
 //! | dweight and dbias over blocks | `partials` |
 //! | both passes for rows of any length | `any` |
-//! | both passes, with a row in registers, at any alignment | `ragged_rows`, by `ragged`, `chunk` and `weights` |
+//! | both passes, with a row in registers, at any alignment | `ragged_rows`, by `ragged` and `chunk` |
 //! | both passes in f64 | `double` |
 //! | which thread has what | `place` |
 //! | sums over threads | `reduce` |
-//! | rows on their way in shared memory | `stage` |
+//! | rows on their way in shared memory, and what has no room in registers | `stage`, `kept` |
 //! | elements, loads and stores, conversions | `vector`, `access`, `convert` |
 #![warn(missing_docs)]
 #![cfg_attr(
@@ -37,6 +37,7 @@ mod chunk;
 mod cluster;
 mod cluster_backward;
 mod cluster_forward;
+mod cluster_wide;
 mod columns;
 mod convert;
 #[cfg(not(cuda_arch = "90"))]
@@ -48,6 +49,7 @@ mod entry;
 #[cfg(any(cuda_arch = "90", not(target_arch = "nvptx64")))]
 mod cluster_entry;
 mod forward;
+mod kept;
 mod partials;
 mod place;
 mod ragged;
@@ -56,4 +58,3 @@ mod reduce;
 mod shared_row;
 mod stage;
 mod vector;
-mod weights;

@@ -14,12 +14,12 @@ use crate::abi::image_vectors;
 use crate::backward::{Backward, Columns, add_up, gradient, over_row};
 use crate::chunk::{Chunk, is_apart, ones, zeros};
 use crate::forward::{Forward, centre};
+use crate::kept::Kept;
 use crate::partials::row_of_partials;
 use crate::place::{Place, forgotten};
 use crate::ragged::{ENDS_LANES, Ends, Span, clear, sync_row};
 use crate::stage;
 use crate::vector::Packed;
-use crate::weights::Weights;
 
 /// The block's image `number` of the row that this thread has a part of.
 #[inline(always)]
@@ -228,7 +228,7 @@ pub unsafe fn backward_ragged<
     // SAFETY: all threads are here.
     unsafe { sync_row::<LANES>() };
     let weights =
-        Weights::<BLOCK>::behind(images * (BLOCK / LANES) * image_vectors(LANES, VECS as u32));
+        Kept::<BLOCK>::behind(images * (BLOCK / LANES) * image_vectors(LANES, VECS as u32));
     for k in 0..VECS {
         let chunk = Chunk {
             column: place.column(k),
@@ -312,7 +312,7 @@ pub unsafe fn backward_ragged<
         let n_cols = forgotten(p.n_cols);
         let counts = |k: usize| place.column(k) < n_cols;
         // SAFETY: put there by this thread.
-        columns.weight = unsafe { weights.get() };
+        columns.weight = unsafe { weights.all() };
         let sums = add_up::<T, f32, E, VECS>(vectors, statistics, &mut columns, counts);
         // SAFETY: the caller's; dx is null for all threads or for none.
         unsafe {
@@ -321,7 +321,7 @@ pub unsafe fn backward_ragged<
                 sync_row::<LANES>();
             } else {
                 let over_row = over_row::<LANES>(sums, p.inv_n, &mut columns.slot);
-                columns.weight = weights.get();
+                columns.weight = weights.all();
                 let dx = |k: usize, incoming: [f32; E]| {
                     let weight = columns.weight[k];
                     gradient::<T, f32, E>(vectors(k), statistics, weight, over_row, incoming)

@@ -376,6 +376,22 @@ impl ClusterTile {
     pub const fn max_vectors(&self) -> u32 {
         self.blocks.saturating_mul(self.tile.max_vectors())
     }
+
+    /// Dynamic shared memory of a forward variant's block, in bytes.
+    pub const fn forward_bytes(&self) -> u32 {
+        self.tile.ring_bytes()
+    }
+
+    /// Dynamic shared memory of a backward variant's block for vectors of so many columns, in bytes: x and dy, and where
+    /// there is room for fewer than three rows of them, the sums of dweight.
+    pub const fn backward_bytes(&self, columns: u32) -> u32 {
+        let rows = self.tile.ring_bytes().saturating_mul(2);
+        if self.tile.stages >= 3 {
+            return rows;
+        }
+        let sums = self.tile.max_vectors().saturating_mul(columns);
+        rows.saturating_add(sums.saturating_mul(4))
+    }
 }
 
 /// Vectors of a row that each block of a cluster has; the last may have fewer. Shares start at multiples of 128
@@ -400,7 +416,8 @@ pub const FORWARD_CLUSTERS_F32: &[ClusterTile] = &[
     cluster(8, tile(512, 8, 512, 3, 1), 4),
 ];
 
-/// The backward pass's `cluster` variants for f32, shortest row first: for rows that no `rows` variant takes.
+/// The backward pass's `cluster` variants for f32, shortest row first: for rows that no `rows` variant takes. With fewer than
+/// three stages the sums of dweight are in shared memory.
 ///
 /// Two blocks fit the two multiprocessors of any pair. How many larger clusters fit is not the same on every chip:
 /// with more rounds of them, one round more costs less. Of 16 blocks seven clusters fit the chips that they are for, and
@@ -410,6 +427,7 @@ pub const BACKWARD_CLUSTERS_F32: &[ClusterTile] = &[
     cluster(4, tile(512, 4, 512, 3, 1), 2),
     cluster(8, tile(512, 4, 512, 3, 1), 4),
     cluster(16, tile(512, 4, 512, 3, 1), 1),
+    cluster(16, tile(512, 8, 512, 1, 1), 1),
 ];
 
 /// The backward pass's `cluster` variants for f16 and bf16, shortest row first.
@@ -418,6 +436,7 @@ pub const BACKWARD_CLUSTERS_HALF: &[ClusterTile] = &[
     cluster(4, tile(256, 4, 256, 4, 1), 2),
     cluster(8, tile(256, 4, 256, 4, 1), 4),
     cluster(16, tile(256, 4, 256, 4, 1), 1),
+    cluster(16, from(28 << 10, tile(512, 4, 512, 2, 1)), 1),
 ];
 
 /// The cluster tile of a table that has these blocks, lanes and vectors.

@@ -84,8 +84,9 @@ impl RowsKernel {
             let has_clusters = limits.compute_capability >= (9, 0);
             let clusters = pass.cluster_tiles(problem.dtype()).iter();
             let cluster = clusters.filter(|_| has_clusters).find(|cluster| {
-                vectors <= u64::from(cluster.max_vectors())
-                    && u64::from(rings * cluster.tile.ring_bytes()) <= room
+                (u64::from(cluster.tile.fewest)..=u64::from(cluster.max_vectors()))
+                    .contains(&vectors)
+                    && u64::from(cluster_bytes(pass, problem, cluster)) <= room
                     && (cluster.blocks <= PORTABLE_CLUSTER || takes_larger_clusters(limits))
             });
             // What one block holds before what takes several.
@@ -143,16 +144,12 @@ impl RowsKernel {
 
     /// A kernel whose rows are the clusters', in registers.
     fn in_clusters(pass: Pass, problem: &Problem, cluster: &ClusterTile) -> Self {
-        let rings = match pass {
-            Pass::Forward => 1,
-            Pass::Backward => 2,
-        };
         RowsKernel {
             entry: entry(pass, problem, Variant::of_cluster(cluster)),
             block: cluster.tile.block,
             rows_per_block: 1,
             blocks_per_sm: Some(cluster.rounds),
-            shared_bytes: rings * cluster.tile.ring_bytes(),
+            shared_bytes: cluster_bytes(pass, problem, cluster),
             column_parts: None,
             cluster: cluster.blocks,
         }
@@ -285,6 +282,14 @@ pub(super) fn clusters_at_a_time(sm_count: u32, blocks: u32) -> u32 {
     match blocks {
         ..=2 => sm_count / blocks,
         _ => sm_count / 11 * 10 / blocks,
+    }
+}
+
+/// Dynamic shared memory of a block of a cluster, in bytes.
+fn cluster_bytes(pass: Pass, problem: &Problem, cluster: &ClusterTile) -> u32 {
+    match pass {
+        Pass::Forward => cluster.forward_bytes(),
+        Pass::Backward => cluster.backward_bytes(VECTOR_BYTES / problem.dtype().size() as u32),
     }
 }
 

@@ -133,7 +133,8 @@ fn with_clusters_a_row_longer_than_the_tiles_goes_to_the_first_that_it_fits() {
         };
         assert!(shorter >= longest);
         for cluster in pass.cluster_tiles(dtype) {
-            for vectors in [shorter + 1, cluster.max_vectors()] {
+            let fewest = (shorter + 1).max(cluster.tile.fewest);
+            for vectors in [fewest, cluster.max_vectors()] {
                 let n_cols = vectors as usize * VECTOR_BYTES as usize / dtype.size();
                 let problem = problem(5, n_cols, dtype);
                 let kernel = RowsKernel::choose(pass, &problem, true, &H100);
@@ -217,7 +218,7 @@ fn a_tile_for_rows_that_fill_it_takes_shorter_ones_where_shared_memory_does_not(
 #[test]
 fn clusters_have_a_row_of_partials_each_and_few_of_them() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
-        for n_cols in [8200, 16_384, 32_768, 65_536, 131_072] {
+        for n_cols in [8200, 16_384, 32_768, 65_536, 131_072, 262_144] {
             let problem = problem(4096, n_cols, dtype);
             let plan = backward(&problem, &backward_args(&problem), &H100).unwrap();
             let rows = plan.rows.unwrap();
@@ -240,11 +241,19 @@ fn clusters_have_a_row_of_partials_each_and_few_of_them() {
 /// Of a device's part, of a small one and of one of another kind it is not known.
 #[test]
 fn only_a_whole_device_of_the_kind_that_was_measured_gets_clusters_of_16() {
-    let row = problem(3, 131_072, DType::BF16);
     let cluster = |limits: &Limits| {
-        let kernel = RowsKernel::choose(Pass::Backward, &row, true, limits);
-        assert_eq!(kernel.cluster == 16, takes_larger_clusters(limits));
-        kernel.cluster
+        for n_cols in [65_544, 131_072, 229_376, 262_144] {
+            let row = problem(3, n_cols, DType::BF16);
+            let kernel = RowsKernel::choose(Pass::Backward, &row, true, limits);
+            assert_eq!(kernel.cluster == 16, takes_larger_clusters(limits));
+        }
+        RowsKernel::choose(
+            Pass::Backward,
+            &problem(3, 131_072, DType::BF16),
+            true,
+            limits,
+        )
+        .cluster
     };
     let with = |sm_count, compute_capability| Limits {
         sm_count,

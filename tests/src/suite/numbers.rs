@@ -78,7 +78,14 @@ fn every_tile_for_rows_anywhere(device: &Device) -> Verdict {
 /// block's turn.
 fn long_rows(device: &Device) -> Verdict {
     for (dtype, parameter_dtype) in dtypes() {
-        for (n_rows, n_cols) in [(67, 8200), (3, 16_392), (2, 65_536), (67, 4097), (3, 9001)] {
+        for (n_rows, n_cols) in [
+            (67, 8200),
+            (3, 16_392),
+            (2, 65_536),
+            (2, 230_400),
+            (67, 4097),
+            (3, 9001),
+        ] {
             check::case(&Case::new(n_rows, n_cols, dtype, parameter_dtype), device)?;
         }
     }
@@ -90,7 +97,8 @@ fn long_rows(device: &Device) -> Verdict {
             (70, 32_768),
             (2, 40_008),
             (2, 131_072),
-            (1, 262_144),
+            // More than two for some of seven clusters of 16 blocks.
+            (17, 262_144),
         ];
         for (n_rows, n_cols) in shapes {
             check::case(&Case::new(n_rows, n_cols, dtype, DType::F32), device)?;

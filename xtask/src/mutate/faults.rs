@@ -259,7 +259,7 @@ pub const FAULTS: &[Fault] = &[
         "weights-crossed",
         "the two halves of a vector's weights change places",
         Device,
-        "kernels-gpu/src/weights.rs",
+        "kernels-gpu/src/kept.rs",
         "let four_values = unsafe { self.own.load4(Self::place::<E>(k, four)) };",
         "let four_values = unsafe { self.own.load4(Self::place::<E>(k, E / 4 - 1 - four)) };",
     ),
