@@ -408,6 +408,22 @@ pub const FAULTS: &[Fault] = &[
         "for rank in 0..CLUSTER - 1 {",
     ),
     fault(
+        "wide-next-row-too-early",
+        "of a row over 16 blocks, a place that is free is given the next row's vector, which another has already",
+        Clusters,
+        "kernels-gpu/src/cluster_wide.rs",
+        "ask(place, row + STAGES as u64 * place.step, stage, k);",
+        "ask(place, row + place.step, stage, k);",
+    ),
+    fault(
+        "wide-dweight-of-a-row",
+        "dweight's sums in shared memory are a row's and not all rows'",
+        Clusters,
+        "kernels-gpu/src/cluster_wide.rs",
+        "of_weight[i] = ext::fma(g[i], xhat, of_weight[i]);",
+        "of_weight[i] = g[i] * xhat;",
+    ),
+    fault(
         "one-row-another-kernel",
         "a row alone gets another kernel than the same row among others",
         Host,
