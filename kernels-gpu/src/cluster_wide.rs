@@ -87,7 +87,7 @@ pub unsafe fn backward_wide<
         // SAFETY: as above.
         next_statistics = unsafe { p.statistics(row + place.step) };
         stage::wait::<STAGES>();
-        // SAFETY: waited for, and not asked for again before it is written.
+        // SAFETY: waited for, and asked for again only behind the last read.
         let vectors = |k: usize| unsafe { [x_ring.read(stage, k), dy_ring.read(stage, k)] };
         // What follows from this is computed anew, here and below: the compiler would keep all of it from row to row, in
         // registers that are not there.
@@ -129,7 +129,6 @@ pub unsafe fn backward_wide<
             }
             exchange = exchange.next();
         }
-        let place = place.forgotten();
         let dx = own.dx.wrapping_add((row * p.dx_stride) as usize);
         let dsum = own.dsum.wrapping_add((row * p.dx_stride) as usize);
         for k in 0..VECS {

@@ -31,9 +31,7 @@ pub struct Output {
     pub dweight_terms: Vec<f64>,
     /// Of each column, the largest |dy|.
     pub dbias_terms: Vec<f64>,
-    /// What an error in mean of the row's largest |x| would do to y: of each row, the largest.
-    pub y_of_mean: Vec<f64>,
-    /// The same for dx.
+    /// What an error in mean of the row's largest |x| would do to dx: of each row, the largest.
     pub dx_of_mean: Vec<f64>,
     /// The same for dweight, of each column.
     pub dweight_of_mean: Vec<f64>,
@@ -71,12 +69,11 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         // A denormal's digits end where the smallest normal's do: each of the mean's two roundings is that of one.
         let shift = largest.max(2.0 * f64::from(f32::MIN_POSITIVE)) * rstd;
         let (mut y_terms, mut dx_terms) = (0.0f64, 0.0f64);
-        let (mut y_of_mean, mut dx_of_mean) = (0.0f64, 0.0f64);
+        let mut dx_of_mean = 0.0f64;
         for c in 0..n_cols {
             let scaled = xhat[c] * weight(c);
             out.y.push(scaled + bias(c));
             y_terms = y_terms.max(scaled.abs() + bias(c).abs());
-            y_of_mean = y_of_mean.max(shift * weight(c).abs());
 
             let [own, of_mean, of_xhat] = [dxhat[c], mean_dxhat, xhat[c] * mean_dxhat_xhat];
             out.dx.push(rstd * (own - of_mean - of_xhat));
@@ -96,7 +93,6 @@ pub fn layernorm(input: &Input<'_>) -> Output {
         out.y_terms.push(y_terms);
         out.mean_terms.push(largest);
         out.dx_terms.push(dx_terms);
-        out.y_of_mean.push(y_of_mean);
         out.dx_of_mean.push(dx_of_mean);
     }
     out

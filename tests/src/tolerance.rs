@@ -15,7 +15,7 @@
 //! A mean of one f32 has half a unit in its last place, and as much again from adding it up about one of the row's
 //! elements: `MEAN` of the row's largest |x|. Backward reads that mean, so x - mean has its error, however small the
 //! difference: the oracle's `*_of_mean` say what becomes of it in dx and dweight. Forward knows what its rounding
-//! left over and takes it off, so y has no such part, but for f64.
+//! left over and takes it off, so y has no such part.
 //!
 //! For f64 each bound is 2^-29 of f32's: the same number of roundings, each of 2^-53 instead of 2^-24, with a
 //! square root and a division where f32 has rsqrt.approx.
@@ -48,13 +48,8 @@ pub fn ulp(dtype: DType, value: f64) -> f64 {
 const MEAN: f64 = 1.2e-7;
 
 /// The bound on |got - expected| for an element of y.
-pub fn y(dtype: DType, expected: f64, row_terms: f64, of_mean: f64) -> f64 {
-    // f64's kernels do not take off what rounding the mean leaves over.
-    let of_mean = match dtype {
-        DType::F64 => MEAN * of_mean,
-        _ => 0.0,
-    };
-    inside(dtype) * (2e-6 * row_terms + of_mean) + rounding(dtype, expected)
+pub fn y(dtype: DType, expected: f64, row_terms: f64) -> f64 {
+    inside(dtype) * 2e-6 * row_terms + rounding(dtype, expected)
 }
 
 /// The bound for a row's mean, which is f32, or f64 for f64.

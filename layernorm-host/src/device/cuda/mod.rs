@@ -199,9 +199,10 @@ impl Shared {
                 max_shared: shared_memory_per_block(device)
                     .map_err(|cause| context::error(kind, "asking for the limits", cause))?,
                 compute_capability,
+                // Not worth an error: without it the kernels are as right.
                 memory_rate: memory_rate(
-                    attribute(DeviceAttribute::MemoryClockRate)?,
-                    attribute(DeviceAttribute::GlobalMemoryBusWidth)?,
+                    attribute(DeviceAttribute::MemoryClockRate).unwrap_or(0),
+                    attribute(DeviceAttribute::GlobalMemoryBusWidth).unwrap_or(0),
                 ),
             },
             l2_cache_bytes: attribute(DeviceAttribute::L2CacheSize)?,
