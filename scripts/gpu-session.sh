@@ -135,7 +135,7 @@ bits() {
     printf 'device: %s\ncommit: %s\n' "$gpu" "$(<"$scratch/commit")" >>"$file"
     # Which kernel a row gets depends on the memory: the software GPU plays one like this device's.
     [[ $gpu != *H200* ]] || model=h200
-    LAYERNORM_DRIVER=software SOFTWARE_GPU_MODEL=$model limited "plan-rows, the software GPU" 150 "$scratch/software.txt" \
+    LAYERNORM_DRIVER=software SOFTWARE_GPU_MODEL=$model limited "plan-rows, the software GPU" 300 "$scratch/software.txt" \
         "$bin/plan-rows" run --elements "$elements" --out "$scratch/software.safetensors" &
     software=$!
     limited "plan-rows, $gpu" 150 "$file" \

@@ -33,9 +33,6 @@ pub trait Value: Element {
     /// What a rounding inside is, relative to one of f32.
     const INSIDE: f64 = 1.0;
 
-    /// The mean's rounding as far as it is in y: the f32 kernels know it and take it off.
-    const MEAN_IN_Y: f64 = 0.0;
-
     fn widen(from: &[Self], to: &mut [f64]);
 }
 
@@ -61,7 +58,6 @@ impl Value for f32 {
 
 impl Value for f64 {
     const INSIDE: f64 = super::F64;
-    const MEAN_IN_Y: f64 = super::MEAN;
 
     fn rounded(value: f64) -> Self {
         value

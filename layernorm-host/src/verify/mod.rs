@@ -14,7 +14,7 @@
 //! | dweight, dbias | 2e-6 * sqrt(n_rows) of the column's largest term | roundings add up as a random walk |
 //!
 //! To that comes what the mean's own rounding does to dx and dweight ([`MEAN`] of the row's largest |x|; the forward
-//! pass takes it off, but for f64), and one unit in the last place where the result is f16 or bf16: half of it is the result's own rounding, and near a tie an f32 error
+//! pass takes it off), and one unit in the last place where the result is f16 or bf16: half of it is the result's own rounding, and near a tie an f32 error
 //! moves it to the neighbour. For f64, which is f64 inside, the bounds are [`F64`] of f32's. A NaN is within no
 //! bound.
 //!

@@ -246,7 +246,7 @@ impl Rows<'_> {
             .add(got_rstd, rstd, T::INSIDE * STATISTIC_RSTD * rstd);
 
         let (mut g_sum, mut g_xhat_sum) = (0.0, 0.0);
-        let (mut y_term, mut largest_weight) = (0.0f64, 0.0f64);
+        let mut y_term = 0.0f64;
         for c in 0..row.x.len() {
             let (w, dy) = (weight[c], row.dy[c]);
             let xhat = (row.x[c] - mean) * rstd;
@@ -256,7 +256,6 @@ impl Rows<'_> {
             g_sum += g;
             g_xhat_sum += g * xhat;
             y_term = y_term.max((xhat * w).abs() + bias[c].abs());
-            largest_weight = largest_weight.max(w.abs());
             part.dweight[c].add(dy * xhat, shift * dy.abs());
             part.dbias[c].add(dy, 0.0);
         }
@@ -267,7 +266,7 @@ impl Rows<'_> {
             dx_term = dx_term.max(g.abs() + c1.abs() + (xhat * c2).abs());
             moved = moved.max(c2.abs() + (xhat * c1).abs());
         }
-        let y_bound = T::INSIDE * (Y * y_term + T::MEAN_IN_Y * shift * largest_weight);
+        let y_bound = T::INSIDE * Y * y_term;
         let dx_bound = T::INSIDE * (DX * rstd * dx_term + MEAN * rstd * shift * moved);
         for c in 0..row.x.len() {
             let y = row.xhat[c] * weight[c] + bias[c];
