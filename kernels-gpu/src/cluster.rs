@@ -2,9 +2,9 @@
 //! the registers and the shared memory of several. For sm_90 and later.
 //!
 //! A block has a share of the row's columns, the same in every row, and does with it what `forward` and
-//! `backward` do with a row (`cluster_forward`, `cluster_backward`); only the sums go around, through each other's
-//! shared memory. So the row's length is bounded by the cluster's registers, and each block keeps its columns' sums of
-//! dweight and dbias.
+//! `backward` do with a row (`cluster_forward`, `cluster_backward`; `cluster_wide` with shared memory for what has no room in
+//! registers); only the sums go around, through each other's shared memory. So the row's length is bounded by what the
+//! cluster's blocks hold, and each keeps its columns' sums of dweight and dbias.
 //!
 //! ```text
 //! row c, c + clusters, ...:  | block 0: v0 v1 ... | block 1: v0 v1 ... | ... |     cluster c

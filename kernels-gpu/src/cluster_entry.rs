@@ -49,9 +49,9 @@ macro_rules! forward_shared_clusters {
     )*};
 }
 
-/// The backward kernels, likewise.
+/// The backward kernels, likewise, by one of the two functions.
 macro_rules! backward_clusters {
-    ($x:ident $w:ident $e:literal $table:ident: $($blocks:literal $lanes:literal $vecs:literal),*) => {$(
+    ($x:ident $w:ident $e:literal $table:ident $function:ident: $($blocks:literal $lanes:literal $vecs:literal),*) => {$(
         const _: () = {
             const TILE: RowTile = find_cluster($table, $blocks, $lanes, $vecs).tile;
             backward!(
@@ -60,40 +60,23 @@ macro_rules! backward_clusters {
                 concat!("cluster_", stringify!($blocks), "x", stringify!($lanes), "x", stringify!($vecs)),
                 TILE.block,
                 TILE.blocks_per_sm,
-                backward_cluster::<$x, $w, $e, $lanes, $vecs, { TILE.stages as usize }, $blocks>
+                $function::<$x, $w, $e, $lanes, $vecs, { TILE.stages as usize }, $blocks>
             );
         };
     )*};
-}
-
-/// Those for rows that are too long for these.
-macro_rules! backward_wide {
-    ($x:ident $w:ident $e:literal $table:ident: $blocks:literal $lanes:literal $vecs:literal) => {
-        const _: () = {
-            const TILE: RowTile = find_cluster($table, $blocks, $lanes, $vecs).tile;
-            backward!(
-                $x,
-                $w,
-                concat!("cluster_", stringify!($blocks), "x", stringify!($lanes), "x", stringify!($vecs)),
-                TILE.block,
-                TILE.blocks_per_sm,
-                backward_wide::<$x, $w, $e, $lanes, $vecs, { TILE.stages as usize }, $blocks>
-            );
-        };
-    };
 }
 
 /// All of a pair of 16-bit x and its weights.
 macro_rules! kernels_half {
     ($($x:ident $w:ident),*) => {$(
         forward_shared_clusters!($x $w 8 FORWARD_SHARED_HALF: 2, 4);
-        backward_clusters!($x $w 8 BACKWARD_CLUSTERS_HALF: 2 256 4, 4 256 4, 8 256 4, 16 256 4);
-        backward_wide!($x $w 8 BACKWARD_CLUSTERS_HALF: 16 512 4);
+        backward_clusters!($x $w 8 BACKWARD_CLUSTERS_HALF backward_cluster: 2 256 4, 4 256 4, 8 256 4, 16 256 4);
+        backward_clusters!($x $w 8 BACKWARD_CLUSTERS_HALF backward_wide: 16 512 4);
     )*};
 }
 
 forward_clusters!(f32 f32 4 FORWARD_CLUSTERS_F32: 4 512 8, 8 512 8);
 forward_shared_clusters!(f32 f32 4 FORWARD_SHARED_F32: 8);
-backward_clusters!(f32 f32 4 BACKWARD_CLUSTERS_F32: 2 512 4, 4 512 4, 8 512 4, 16 512 4);
-backward_wide!(f32 f32 4 BACKWARD_CLUSTERS_F32: 16 512 8);
+backward_clusters!(f32 f32 4 BACKWARD_CLUSTERS_F32 backward_cluster: 2 512 4, 4 512 4, 8 512 4, 16 512 4);
+backward_clusters!(f32 f32 4 BACKWARD_CLUSTERS_F32 backward_wide: 16 512 8);
 kernels_half!(f16 f16, f16 f32, bf16 bf16, bf16 f32);

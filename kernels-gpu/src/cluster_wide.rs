@@ -37,6 +37,12 @@ pub unsafe fn backward_wide<
     W: Packed<E>,
     f32: Packed<E>,
 {
+    const {
+        assert!(
+            STAGES < 3,
+            "with as many, the host leaves no room for the sums"
+        )
+    };
     ext::cluster_dimensions::<CLUSTER>();
     let (first_column, own) = own_share::<T, W, E, CLUSTER>(p);
     let place = Place::<E, LANES>::in_cluster::<CLUSTER>();
@@ -113,7 +119,8 @@ pub unsafe fn backward_wide<
             if place.column(k) >= own.n_cols {
                 g_xhat_sum = before;
             }
-            // Here, and not where they are needed, if dx is: until there all vectors would have to be kept.
+            // Forces the sums now. They are needed for dx alone, behind a branch, to which the compiler would move them, and
+            // keep all vectors until there.
             [g_sum, g_xhat_sum] =
                 [g_sum, g_xhat_sum].map(|sum| f32::from_bits(forgotten(sum.to_bits())));
         }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | every address, row start and row length a multiple of 16 bytes, and the row fits a tile | `rows`: the first of [`Pass::tiles`] that it fits and that is for the device's [memory](kernels_gpu::abi::Memory) |
 //! | as above, no tile, forward, and the row fits a block's shared memory | `shared`: the first of [`Pass::shared_tiles`] that it fits |
-//! | as above, longer, on a device from sm_90 on, and the row fits a cluster's registers | `cluster`: the first of [`Pass::cluster_tiles`] that it fits; of 16 blocks only where the compute capability is 9.0 and there are more than 112 multiprocessors |
+//! | as above, longer, on a device from sm_90 on, and the row fits a cluster | `cluster`: the first of [`Pass::cluster_tiles`] that it fits and is long enough for, its registers or, backward, with the sums of dweight in shared memory; of 16 blocks only where the compute capability is 9.0 and there are more than 112 multiprocessors |
 //! | as above, forward, and the row fits a cluster's shared memory | `shared_cluster`: the first of [`Pass::shared_tiles`] that it fits |
 //! | not so aligned, and the row fits a ragged tile (backward, or of f16 or bf16) | `ragged`: the first that it fits |
 //! | not so aligned, forward, f32, and the row fits a narrow tile | `narrow`: the first that it fits |

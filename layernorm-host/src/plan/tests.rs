@@ -1,6 +1,6 @@
 //! Every choice of a plan, for devices that are plain numbers.
 
-use kernels_gpu::abi::{FAST_MEMORY, STATIC_SHARED_BYTES, VECTOR_BYTES, cluster_share};
+use kernels_gpu::abi::{FAST_MEMORY, Memory, STATIC_SHARED_BYTES, VECTOR_BYTES, cluster_share};
 
 use super::kernel::{
     COLUMNS_BLOCKS_PER_SM, clusters_at_a_time, has_fast_memory, takes_larger_clusters,
@@ -232,6 +232,11 @@ fn clusters_have_a_row_of_partials_each_and_few_of_them() {
             assert!(partials * 20 <= least, "{dtype} {n_cols}");
         }
     }
+    // Below what the last is for.
+    let shorter = problem(4096, 229_368, DType::BF16);
+    let kernel = RowsKernel::choose(Pass::Backward, &shorter, true, &H100);
+    let by_columns = Variant::Columns { narrow: false };
+    assert_eq!(kernel.entry.variant(), Some(by_columns));
     assert_eq!(clusters_at_a_time(132, 2), 66);
     assert_eq!(clusters_at_a_time(132, 4), 30);
     assert_eq!(clusters_at_a_time(132, 8), 15);
@@ -338,7 +343,13 @@ fn tiles_are_sorted_and_sound() {
                 let longest = longest.map(|tile| tile.max_vectors());
                 assert!(longest.is_sorted_by(|a, b| a < b));
             }
+            // The device code finds its tile by these two.
+            let names: Vec<_> = tiles.iter().map(|tile| (tile.lanes, tile.vecs)).collect();
+            assert!((1..names.len()).all(|i| !names[..i].contains(&names[i])));
             for tile in tiles {
+                // The plan asks for these of `rows` tiles alone.
+                let for_all = tile.memory == Memory::Any && tile.fewest == 0;
+                assert!(for_all || std::ptr::eq(tiles, pass.tiles(dtype)));
                 assert!(match tile.lanes {
                     ..=32 => tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0,
                     _ => tile.lanes == tile.block && tile.lanes % 32 == 0,

@@ -250,7 +250,12 @@ fn tiles(_: &Device) -> Verdict {
                                 tile.ragged_forward_bytes(),
                                 tile.ragged_backward_bytes(block),
                             ];
-                            (numbers, bytes, shared, cluster.max_vectors())
+                            let of_cluster = [
+                                cluster.max_vectors(),
+                                cluster.forward_bytes(),
+                                cluster.backward_bytes(block),
+                            ];
+                            (numbers, bytes, shared, of_cluster, tile.is_for(true))
                         },
                     )?;
                 }
