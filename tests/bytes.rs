@@ -438,28 +438,25 @@ fn partials_share(n_rows: usize, n_cols: usize, dtype: DType, direct: &Direct) -
     (2 * partials + gradients) as f64 / (3 * n_rows * n_cols * dtype.size()) as f64
 }
 
-/// 5 % from so many rows on. Below that a row of partials for each block of a full chip is more: the partials are
-/// then of the second-level cache's size or less, and fewer blocks would leave multiprocessors idle.
-const ROWS_FOR_5_PERCENT: [(DType, usize); 3] = [
-    (DType::F32, 16_384),
-    (DType::F16, 45_056),
-    // At 512 to 1024 columns a row has 64 threads where it may start anywhere, of which a multiprocessor holds more
-    // blocks than of the tile for aligned rows.
-    (DType::BF16, 36_864),
-];
+/// 5 % from so many rows on: a row of partials for each multiprocessor. Fewer would leave some of them idle, which costs
+/// more time than the partials (docs/performance.md).
+const ROWS_FOR_5_PERCENT: [(DType, usize); 3] =
+    [(DType::F32, 4096), (DType::F16, 7168), (DType::BF16, 7168)];
 
 #[test]
 fn partials_are_a_twentieth_of_a_backward_pass_at_most() {
     let direct = Direct::new("h100", 132, true);
-    for (dtype, n_rows) in ROWS_FOR_5_PERCENT {
+    for (dtype, enough) in ROWS_FOR_5_PERCENT {
         for n_cols in COLUMNS {
-            for n_rows in [n_rows, 70_161] {
+            for (n_rows, most) in [
+                (4096, 0.05 * enough as f64 / 4096.0),
+                (enough, 0.05),
+                (70_161, 0.05),
+            ] {
                 let share = partials_share(n_rows, n_cols, dtype, &direct);
                 println!("{dtype}, {n_rows} rows of {n_cols}: {share:.4}");
-                assert!(share <= 0.05, "{dtype}, {n_rows} rows of {n_cols}: {share}");
+                assert!(share <= most, "{dtype}, {n_rows} rows of {n_cols}: {share}");
             }
-            let share = partials_share(4096, n_cols, dtype, &direct);
-            println!("{dtype}, 4096 rows of {n_cols}: {share:.4}");
         }
     }
 }

@@ -7,10 +7,11 @@
 
 use cuda_std::{ext, thread};
 
-use crate::partials::{row_of_partials, write_partials};
+use crate::partials::{join_partials, row_of_partials, write_partials};
 use crate::place::Place;
-use crate::reduce::{sum, sum_over_row};
+use crate::reduce::{sum, sum_in_team};
 use crate::stage::{self, Ring};
+use crate::team::Team;
 use crate::vector::{Packed, load_f32_shared};
 
 /// A backward kernel's parameters, typed. `abi::BackwardArgs` says what each is.
@@ -98,12 +99,22 @@ pub unsafe fn backward_rows<
     W: Packed<E>,
     f32: Packed<E>,
 {
-    let place = Place::<E, LANES>::new::<BLOCK>();
-    let x_ring = Ring::<STAGES, VECS, BLOCK>::new(0, thread::thread_idx_x());
-    let dy_ring = Ring::<STAGES, VECS, BLOCK>::new(
-        Ring::<STAGES, VECS, BLOCK>::WORDS,
-        thread::thread_idx_x(),
-    );
+    let team = match LANES != 32 {
+        true => Team::<LANES, BLOCK>::uniform(),
+        false => Team::<LANES, BLOCK>::new(),
+    };
+    let place = Place::<E, LANES>::in_team(team);
+    let thread = team.thread;
+    let words = Ring::<STAGES, VECS, LANES>::WORDS;
+    let own = team.index * 2 * words;
+    let x_ring = Ring::<STAGES, VECS, LANES>::new(own, thread);
+    let dy_ring = Ring::<STAGES, VECS, LANES>::new(own + words, thread);
+    const {
+        assert!(
+            STAGES as u32 * 4 * Team::<LANES, BLOCK>::SIZE >= LANES * E as u32,
+            "the rings have room for both sums of all columns"
+        )
+    };
     let ask = |first: u64, stage: u32| {
         let row = first + place.in_warp as u64;
         let x = p.x.wrapping_add((row * p.x_stride) as usize);
@@ -155,14 +166,11 @@ pub unsafe fn backward_rows<
         }
         stage = if stage == last { 0 } else { stage + 1 };
         // SAFETY: the caller's; this row belongs to these lanes alone.
-        unsafe { finish_row::<T, W, E, LANES, VECS>(p, place, row, this, &mut columns) };
+        unsafe { finish_row(p, place, team, row, this, &mut columns) };
         first += place.step;
     }
-    let row = |partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols);
-    // SAFETY: all threads are here, and the partials' row of this block is its own.
-    unsafe {
-        columns.write::<LANES, BLOCK, true>(row(p.partial_dweight), row(p.partial_dbias), p.n_cols);
-    }
+    // SAFETY: all threads are here, and have read their rings.
+    unsafe { columns.write::<T, W, LANES, BLOCK, true>(team, p) };
 }
 
 impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
@@ -190,24 +198,31 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
         }
     }
 
-    /// Writes the sums to rows of partials, where those are not null.
+    /// Writes the sums of a block's teams to its row of partials.
     ///
     /// # Safety
-    /// All threads of the block call it; the rows have `n_cols` columns, a multiple of `E` if `AT_ONCE`, and no
-    /// other block writes there.
+    /// As for `partials::join_partials`, but for the copies on their way, and the arguments as `abi::BackwardArgs` says.
     #[inline(always)]
-    pub unsafe fn write<const LANES: u32, const BLOCK: u32, const AT_ONCE: bool>(
+    pub unsafe fn write<T, W, const LANES: u32, const BLOCK: u32, const AT_ONCE: bool>(
         &self,
-        dweight: *mut f32,
-        dbias: *mut f32,
-        n_cols: u32,
+        team: Team<LANES, BLOCK>,
+        p: Backward<T, W>,
     ) where
         f32: Packed<E>,
     {
-        // SAFETY: the caller's.
+        let partials = [p.partial_dweight, p.partial_dbias]
+            .map(|partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols));
+        // SAFETY: the caller's, and the partials' row of this block is its own.
         unsafe {
-            write_partials::<E, LANES, VECS, BLOCK, AT_ONCE>(self.dweight, dweight, n_cols);
-            write_partials::<E, LANES, VECS, BLOCK, AT_ONCE>(self.dbias, dbias, n_cols);
+            if Team::<LANES, BLOCK>::count() == 1 && LANES >= 32 && AT_ONCE {
+                write_partials::<E, LANES, VECS>(self.dweight, partials[0], p.n_cols);
+                write_partials::<E, LANES, VECS>(self.dbias, partials[1], p.n_cols);
+                return;
+            }
+            // Copies for which there was no row.
+            stage::wait::<1>();
+            let sums = [self.dweight, self.dbias];
+            join_partials::<E, LANES, VECS, BLOCK, AT_ONCE>(team, sums, partials, p.n_cols);
         }
     }
 }
@@ -217,9 +232,10 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
 /// # Safety
 /// As for `backward_rows`; all threads of the warp, or of the block if the row has it, are here.
 #[inline(always)]
-unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
+unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize, const BLOCK: u32>(
     p: Backward<T, W>,
     place: Place<E, LANES>,
+    team: Team<LANES, BLOCK>,
     row: u64,
     this: Row<T::Raw, VECS>,
     columns: &mut Columns<W::Raw, E, VECS>,
@@ -234,7 +250,7 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
         return;
     }
     // SAFETY: the caller's; dx is null for all threads or for none.
-    let over_row = unsafe { over_row::<LANES>(sums, p.inv_n, &mut columns.slot) };
+    let over_row = unsafe { over_row(team, sums, p.inv_n, &mut columns.slot) };
     let dx = p.dx.wrapping_add((row * p.dx_stride) as usize);
     let dsum = p.dsum.wrapping_add((row * p.dx_stride) as usize);
     for k in 0..VECS {
@@ -292,11 +308,16 @@ where
 /// A row's two means from its lanes' sums.
 ///
 /// # Safety
-/// As for `reduce::sum_over_row`.
+/// As for `reduce::sum_in_team`.
 #[inline(always)]
-pub unsafe fn over_row<const LANES: u32>(sums: [f32; 2], inv_n: f32, slot: &mut u32) -> [f32; 2] {
+pub unsafe fn over_row<const LANES: u32, const BLOCK: u32>(
+    team: Team<LANES, BLOCK>,
+    sums: [f32; 2],
+    inv_n: f32,
+    slot: &mut u32,
+) -> [f32; 2] {
     // SAFETY: the caller's; the slot alternates.
-    let sums = unsafe { sum_over_row::<LANES, 2>(sums, *slot) };
+    let sums = unsafe { sum_in_team(team, sums, *slot) };
     *slot ^= 1;
     sums.map(|sum| sum * inv_n)
 }

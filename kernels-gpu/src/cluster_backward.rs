@@ -12,7 +12,7 @@ use cuda_std::{ext, thread};
 
 use crate::backward::{Backward, Columns, add_up, gradient};
 use crate::cluster::{Exchange, from_column, share};
-use crate::partials::row_of_partials;
+use crate::partials::{row_of_partials, write_partials};
 use crate::place::Place;
 use crate::reduce::sum_over_row;
 use crate::stage::{self, Ring};
@@ -153,11 +153,8 @@ pub unsafe fn backward_cluster<
         |partials| partials_of_share(partials, place.first as u32, p.n_cols, first_column);
     // SAFETY: all threads are here; this block's columns of the cluster's row of partials are its own.
     unsafe {
-        columns.write::<LANES, LANES, true>(
-            partials(p.partial_dweight),
-            partials(p.partial_dbias),
-            count,
-        );
+        write_partials::<E, LANES, VECS>(columns.dweight, partials(p.partial_dweight), count);
+        write_partials::<E, LANES, VECS>(columns.dbias, partials(p.partial_dbias), count);
     }
 }
 

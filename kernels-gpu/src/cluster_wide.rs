@@ -54,7 +54,7 @@ pub unsafe fn backward_wide<
     let thread = thread::thread_idx_x();
     let x_ring = Ring::<STAGES, VECS, LANES>::new(0, thread);
     let dy_ring = Ring::<STAGES, VECS, LANES>::new(words, thread);
-    let dweight = Kept::<LANES>::behind(2 * words / 4);
+    let dweight = Kept::<LANES>::behind(2 * words / 4, thread);
     let ask = |place: Place<E, LANES>, row: u64, stage: u32, k: usize| {
         let x = own.x.wrapping_add((row * p.x_stride) as usize);
         let dy = own.dy.wrapping_add((row * p.dy_stride) as usize);
@@ -172,11 +172,7 @@ pub unsafe fn backward_wide<
         |partials| partials_of_share(partials, place.first as u32, p.n_cols, first_column);
     // SAFETY: all threads are here; this block's columns of the cluster's row of partials are its own.
     unsafe {
-        write_partials::<E, LANES, VECS, LANES, true>(
-            of_weight,
-            partials(p.partial_dweight),
-            own.n_cols,
-        );
-        write_partials::<E, LANES, VECS, LANES, true>(dbias, partials(p.partial_dbias), own.n_cols);
+        write_partials::<E, LANES, VECS>(of_weight, partials(p.partial_dweight), own.n_cols);
+        write_partials::<E, LANES, VECS>(dbias, partials(p.partial_dbias), own.n_cols);
     }
 }

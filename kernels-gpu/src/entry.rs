@@ -139,7 +139,7 @@ macro_rules! kernels_f32 {
         forward_tiles!($x $w $e FORWARD_TILES_F32 "rows_" forward_rows: 8 1, 8 2, 16 2, 16 4, 32 3, 128 1, 128 2, 128 3, 256 2, 256 3, 256 4, 256 5, 256 6, 512 2, 512 3, 512 4, 512 6, 512 8, 1024 4, 1024 6, 1024 8);
         forward_shared!($x $w $e FORWARD_SHARED_F32: 1);
         forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 32 16, 128 8, 128 12, 128 16, 256 12, 256 16, 256 20, 512 12, 512 16, 512 20, 512 24, 512 32);
-        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 4, 32 4, 128 2, 128 3, 256 2, 256 3, 512 2, 256 5, 512 3, 512 4);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 3, 16 4, 32 4, 128 2, 128 3, 256 2, 256 3, 512 2, 256 5, 512 3, 512 4);
     };
 }
 
@@ -149,7 +149,7 @@ macro_rules! kernels_half {
         forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_rows: 8 1, 8 2, 8 4, 16 3, 16 4, 32 3, 64 1, 64 2, 64 3, 64 4, 128 1, 128 2, 128 3, 128 5, 256 2, 256 3, 256 4, 512 3, 512 4, 1024 4);
         forward_shared!($x $w $e FORWARD_SHARED_HALF: 2, 1);
         forward_tiles!($x $w $e FORWARD_RAGGED_TILES "ragged_" forward_ragged: 8 1, 8 2, 8 4, 16 4, 32 3, 32 4, 64 3, 64 4, 128 3, 128 4, 128 5, 256 3, 256 4, 512 3, 512 4);
-        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 16 2, 32 2, 32 3, 32 4, 64 3, 64 4, 128 3, 128 4, 192 3, 256 3, 256 4);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 8 3, 16 2, 32 2, 32 3, 32 4, 64 3, 64 4, 192 2, 128 3, 128 4, 192 3, 256 3, 256 4);
     };
 }
 
@@ -207,13 +207,13 @@ macro_rules! backward_tiles {
 #[cfg(not(cuda_arch = "90"))]
 kernels!(f32 f32 4, backward BACKWARD_TILES_F32: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 256 2, 512 2, 512 4);
 #[cfg(not(cuda_arch = "90"))]
-kernels!(f16 f16 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 3, 128 4, 256 3, 256 4);
+kernels!(f16 f16 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 8 4, 16 3, 16 4, 32 3, 64 2, 96 2, 128 2, 192 2, 128 3, 128 4, 256 3, 256 4);
 #[cfg(not(cuda_arch = "90"))]
-kernels!(f16 f32 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 16 2, 32 2, 64 2, 128 2, 128 3, 128 4, 256 3, 256 4);
+kernels!(f16 f32 8, backward BACKWARD_TILES_F16: 8 1, 8 2, 8 4, 16 3, 16 4, 32 3, 64 2, 96 2, 128 2, 192 2, 128 3, 128 4, 256 3, 256 4);
 #[cfg(not(cuda_arch = "90"))]
-kernels!(bf16 bf16 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 3, 128 4, 256 3, 256 4);
+kernels!(bf16 bf16 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 3, 16 4, 32 3, 64 2, 32 4, 96 2, 128 2, 192 2, 128 3, 128 4, 256 3, 256 4);
 #[cfg(not(cuda_arch = "90"))]
-kernels!(bf16 f32 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 4, 32 4, 128 2, 128 3, 128 4, 256 3, 256 4);
+kernels!(bf16 f32 8, backward BACKWARD_TILES_BF16: 8 1, 8 2, 8 4, 16 3, 16 4, 32 3, 64 2, 32 4, 96 2, 128 2, 192 2, 128 3, 128 4, 256 3, 256 4);
 
 #[cfg(not(cuda_arch = "90"))]
 kernels_f32!(f32 f32 4);

@@ -1,32 +1,32 @@
 //! Numbers that a thread keeps in shared memory, for kernels that have no registers to keep them in.
 
 use cuda_std::ext::Shared;
-use cuda_std::thread;
 
+use crate::team::Team;
 use crate::vector::Packed;
 
 /// An f32 for each of a thread's columns, in shared memory: read where it is needed, so that it takes no register
 /// between.
 #[derive(Clone, Copy)]
-pub struct Kept<const BLOCK: u32> {
+pub struct Kept<const LANES: u32> {
     /// This thread's first four.
     own: Shared<f32>,
 }
 
-impl<const BLOCK: u32> Kept<BLOCK> {
-    /// Behind so many vectors of the dynamic shared memory.
+impl<const LANES: u32> Kept<LANES> {
+    /// Behind so many vectors of the dynamic shared memory, for thread `thread` of a team with rows of `LANES`.
     #[inline(always)]
-    pub fn behind(vectors: u32) -> Self {
+    pub fn behind(vectors: u32, thread: u32) -> Self {
         let start = Shared::<f32>::dynamic().offset(vectors * 4);
         Self {
-            own: start.offset(thread::thread_idx_x() * 4),
+            own: start.offset(thread * 4),
         }
     }
 
     /// Four elements of a thread lie together, and beside those of the next thread.
     #[inline(always)]
     fn place<const E: usize>(k: usize, four: usize) -> u32 {
-        (k * (E / 4) + four) as u32 * BLOCK * 4
+        (k * (E / 4) + four) as u32 * Team::<LANES, LANES>::SIZE * 4
     }
 
     /// Puts those of the thread's vector `k` there.

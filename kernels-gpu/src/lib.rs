@@ -13,7 +13,7 @@
 //! | both passes for rows of any length | `any` |
 //! | both passes, with a row in registers, at any alignment | `ragged_rows`, by `ragged` and `chunk` |
 //! | both passes in f64 | `double` |
-//! | which thread has what | `place` |
+//! | which thread has what | `place`, `team` |
 //! | sums over threads | `reduce` |
 //! | rows on their way in shared memory, and what has no room in registers | `stage`, `kept` |
 //! | elements, loads and stores, conversions | `vector`, `access`, `convert` |
@@ -57,4 +57,5 @@ mod ragged_rows;
 mod reduce;
 mod shared_row;
 mod stage;
+mod team;
 mod vector;

@@ -6,6 +6,7 @@ use cuda_std::{shared_words, thread};
 
 use crate::abi::{REDUCE_BLOCK, REDUCE_COLS};
 use crate::reduce::{sum, sum_over_row};
+use crate::team::Team;
 use crate::vector::{Packed, load_f32, store_f32};
 
 /// The block's (or cluster's) own row of partials, of rows of `n_cols`; null if there are none.
@@ -17,23 +18,13 @@ pub fn row_of_partials(partials: *mut f32, row: u32, n_cols: u32) -> *mut f32 {
     partials.wrapping_add(row as usize * n_cols as usize)
 }
 
-/// Writes this block's row of partials, `[n_cols]` at `partials`, if that is not null.
-///
-/// Blocks with several rows in work first add up their lanes that hold the same columns: groups within a
-/// warp by shuffles, then the warps through shared memory, first warp first. Where the row has the block
-/// and `n_cols` is a multiple of `E` (`AT_ONCE`), each lane writes its own; else shared memory puts the
-/// elements in order, so that consecutive lanes write consecutive elements.
+/// Writes the block's row of partials, `[n_cols]` at `partials`, if that is not null: each lane its own.
 ///
 /// # Safety
-/// All threads of the block call it; the row is writable and no other block writes it.
+/// The block has `LANES` threads, which share its rows; the row is writable and no other block writes it; `n_cols` is a
+/// multiple of `E`.
 #[inline(always)]
-pub unsafe fn write_partials<
-    const E: usize,
-    const LANES: u32,
-    const VECS: usize,
-    const BLOCK: u32,
-    const AT_ONCE: bool,
->(
+pub unsafe fn write_partials<const E: usize, const LANES: u32, const VECS: usize>(
     values: [[f32; E]; VECS],
     partials: *mut f32,
     n_cols: u32,
@@ -43,74 +34,116 @@ pub unsafe fn write_partials<
     if partials.is_null() {
         return;
     }
-    let thread = thread::thread_idx_x();
-    let lane = thread % LANES;
-    if LANES == BLOCK && AT_ONCE {
-        for k in 0..VECS {
-            let column = (lane + k as u32 * LANES) * E as u32;
-            // SAFETY: the column exists if valid, and only this lane holds it.
-            unsafe {
-                f32::store(
-                    partials.wrapping_add(column as usize),
-                    f32::pack(values[k]),
-                    column < n_cols,
-                )
-            };
-        }
-        return;
-    }
-    // One vector a lane at a time: `[warp][lane][E]`.
-    let shared: Shared<f32> = shared_words![f32; 256 * 8];
-    const {
-        assert!(
-            (LANES == BLOCK && AT_ONCE) || BLOCK as usize * E <= 256 * 8,
-            "the shared array holds a vector of every thread"
-        )
-    };
-    let width = LANES * E as u32;
-    // Rows of the array: what there is to add up.
-    let (rows, row) = if LANES == BLOCK {
-        (1, 0)
-    } else {
-        (BLOCK / 32, thread / 32)
-    };
     for k in 0..VECS {
-        thread::sync_threads();
-        for i in 0..E {
-            let mut value = values[k][i];
+        let column = (thread::thread_idx_x() + k as u32 * LANES) * E as u32;
+        // SAFETY: the column exists if valid, and only this lane holds it.
+        unsafe {
+            f32::store(
+                partials.wrapping_add(column as usize),
+                f32::pack(values[k]),
+                column < n_cols,
+            )
+        };
+    }
+}
+
+/// Adds up what the block's teams have, first team first, and writes the block's row of each array of partials that is not
+/// null.
+///
+/// Rows of a warp are added up by shuffles, then each team's sums go to the dynamic shared memory, in the columns' order:
+/// `[array][team][column]`. From there consecutive threads write consecutive columns, four at a time if `n_cols` is
+/// a multiple of `E` (`AT_ONCE`).
+///
+/// # Safety
+/// All threads of the block call it, and have no more copies on their way; the rows are writable and no other block writes
+/// them; the dynamic shared memory has room for two numbers for each column of each team, and nothing in it is still needed.
+#[inline(always)]
+pub unsafe fn join_partials<
+    const E: usize,
+    const LANES: u32,
+    const VECS: usize,
+    const BLOCK: u32,
+    const AT_ONCE: bool,
+>(
+    team: Team<LANES, BLOCK>,
+    values: [[[f32; E]; VECS]; 2],
+    partials: [*mut f32; 2],
+    n_cols: u32,
+) where
+    f32: Packed<4>,
+{
+    const TEAMS_AT_A_TIME: u32 = 4;
+    let width = LANES * VECS as u32 * E as u32;
+    let teams = Team::<LANES, BLOCK>::count();
+    let array = |a: usize| Shared::<f32>::dynamic().offset(a as u32 * teams * width);
+    // Computed anew: the compiler would keep what follows from it over all rows, in registers that are not there.
+    let team = if AT_ONCE { team } else { team.forgotten() };
+    let lane = team.thread;
+    thread::sync_threads();
+    for a in 0..2 {
+        let own = array(a).offset(team.index * width);
+        for k in 0..VECS {
+            let mut sums = values[a][k];
             let mut distance = LANES;
             while distance < 32 {
-                // SAFETY: the whole warp is here.
-                value += unsafe { ext::shuffle_xor_f32(ext::FULL_MASK, value, distance) };
+                for i in 0..E {
+                    // SAFETY: the whole warp is here.
+                    sums[i] += unsafe { ext::shuffle_xor_f32(ext::FULL_MASK, sums[i], distance) };
+                }
                 distance *= 2;
             }
-            if thread % 32 < LANES {
-                // SAFETY: within the array, which has room for every thread's E values; the barrier above
-                // lies between the last round's reads and this write.
-                unsafe { shared.store(row * width + lane * E as u32 + i as u32, value) };
+            if lane < LANES {
+                for four in 0..E / 4 {
+                    let at = (lane + k as u32 * LANES) * E as u32 + four as u32 * 4;
+                    // SAFETY: the caller's; behind a barrier, and only this lane holds these columns of the team.
+                    unsafe { own.store4(at, [0, 1, 2, 3].map(|i| sums[four * 4 + i])) };
+                }
             }
         }
-        thread::sync_threads();
-        let mut c = thread;
-        while c < width {
-            let mut total = 0.0;
-            let mut row = 0;
-            while row < rows {
-                // SAFETY: written before the barrier above.
-                total += unsafe { shared.load(row * width + c) };
-                row += 1;
+    }
+    thread::sync_threads();
+    // Both arrays at a time, so that those of short rows have twice the threads.
+    let at_a_time = if AT_ONCE { 4 } else { 1 };
+    let chunks = width / at_a_time;
+    let mut chunk = thread::thread_idx_x();
+    while chunk < 2 * chunks {
+        let a = (chunk >= chunks) as usize;
+        let column = (chunk - a as u32 * chunks) * at_a_time;
+        let own = array(a).offset(column);
+        let mut total = [0.0; 4];
+        let mut team = 0;
+        while team < teams {
+            // Asked for together: one by one, sixteen teams would wait for sixteen times as long.
+            let mut of_teams = [[0.0; 4]; TEAMS_AT_A_TIME as usize];
+            for i in 0..TEAMS_AT_A_TIME {
+                let at = (team + i) * width;
+                if team + i < teams {
+                    // SAFETY: written before the barrier above.
+                    of_teams[i as usize] = unsafe {
+                        match AT_ONCE {
+                            true => own.load4(at),
+                            false => [own.load(at), 0.0, 0.0, 0.0],
+                        }
+                    };
+                }
             }
-            let column = k as u32 * width + c;
-            // SAFETY: the column exists if valid, and only this thread writes it.
-            unsafe {
-                store_f32(
-                    partials.wrapping_add(column as usize),
-                    total,
-                    column < n_cols,
-                )
-            };
-            c += BLOCK;
+            for more in of_teams {
+                for i in 0..4 {
+                    total[i] += more[i];
+                }
+            }
+            team += TEAMS_AT_A_TIME;
         }
+        let to = partials[a].wrapping_add(column as usize);
+        let valid = column < n_cols && !partials[a].is_null();
+        // SAFETY: the columns exist if valid, and only this thread writes them.
+        unsafe {
+            match AT_ONCE {
+                true => <f32 as Packed<4>>::store(to, <f32 as Packed<4>>::pack(total), valid),
+                false => store_f32(to, total[0], valid),
+            }
+        };
+        chunk += thread::block_dim_x();
     }
 }
 

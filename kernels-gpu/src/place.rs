@@ -13,6 +13,8 @@
 
 use cuda_std::thread;
 
+use crate::team::Team;
+
 /// Where a thread stands: its row among those that its block has in work, and its lane in that row.
 #[derive(Clone, Copy)]
 pub struct Place<const E: usize, const LANES: u32> {
@@ -44,6 +46,20 @@ impl<const E: usize, const LANES: u32> Place<E, LANES> {
             first: thread::block_idx_x() as u64 * rows_per_block as u64 + warp_first as u64,
             in_warp: if LANES < 32 { thread % 32 / LANES } else { 0 },
             step: thread::grid_dim_x() as u64 * rows_per_block as u64,
+        }
+    }
+
+    /// In blocks of teams.
+    #[inline(always)]
+    pub fn in_team<const BLOCK: u32>(team: Team<LANES, BLOCK>) -> Self {
+        let thread = team.thread;
+        let rows = Team::<LANES, BLOCK>::ROWS * Team::<LANES, BLOCK>::count();
+        Self {
+            lane: thread % LANES,
+            first: thread::block_idx_x() as u64 * rows as u64
+                + (team.index * Team::<LANES, BLOCK>::ROWS) as u64,
+            in_warp: if LANES < 32 { thread / LANES } else { 0 },
+            step: thread::grid_dim_x() as u64 * rows as u64,
         }
     }
 

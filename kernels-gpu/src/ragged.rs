@@ -15,13 +15,13 @@
 //! may hold another row's elements, which another block may be writing: they are read and written by
 //! elements, by lanes 0 to 7 of the row.
 
-use cuda_std::ext::{self, Shared};
-use cuda_std::{thread, warp};
+use cuda_std::ext::Shared;
 
 use crate::abi::image_vectors;
 use crate::access::{load_half_wide, load_word, store_half, store_word, store_x4};
 use crate::place::forgotten;
 use crate::stage;
+use crate::team::Team;
 
 /// Words of a vector.
 const WORDS: u32 = 4;
@@ -172,8 +172,9 @@ impl Span {
     /// # Safety
     /// As for `ask`; all threads that share the row call it together.
     #[inline(always)]
-    pub unsafe fn fetch<T, const LANES: u32, const VECS: usize>(
+    pub unsafe fn fetch<T, const LANES: u32, const VECS: usize, const BLOCK: u32>(
         self,
+        team: Team<LANES, BLOCK>,
         image: Shared<u32>,
         lane: u32,
     ) {
@@ -183,7 +184,7 @@ impl Span {
             stage::commit();
             self.put_ends::<false>(image, lane, self.load_ends::<T, false>(lane));
             stage::wait::<1>();
-            sync_row::<LANES>();
+            team.sync();
         }
     }
 
@@ -235,8 +236,9 @@ impl Span {
     /// The row is writable and no other lanes write it; all threads that share it call this together;
     /// nothing still reads `exchange`, which has room for `LANES * VECS` vectors.
     #[inline(always)]
-    pub unsafe fn write<T, const LANES: u32, const VECS: usize>(
+    pub unsafe fn write<T, const LANES: u32, const VECS: usize, const BLOCK: u32>(
         self,
+        team: Team<LANES, BLOCK>,
         exchange: Shared<u32>,
         lane: u32,
         chunks: [[u32; 4]; VECS],
@@ -246,7 +248,7 @@ impl Span {
             unsafe { exchange.store4((lane + k as u32 * LANES) * WORDS, chunks[k]) };
         }
         // SAFETY: the caller's.
-        unsafe { sync_row::<LANES>() };
+        unsafe { team.sync() };
         let back = u32::from(self.shift > 0);
         for k in 0..VECS {
             let i = lane + k as u32 * LANES;
@@ -307,20 +309,6 @@ pub unsafe fn clear<const LANES: u32, const VECS: usize>(image: Shared<u32>, lan
         // SAFETY: in the image; one lane's.
         unsafe { image.store4(i * WORDS, [0; 4]) };
         i += LANES;
-    }
-}
-
-/// A barrier for the threads that share a row: a warp with all its rows, or the block.
-///
-/// # Safety
-/// All of them call it together.
-#[inline(always)]
-pub unsafe fn sync_row<const LANES: u32>() {
-    if LANES <= 32 {
-        // SAFETY: the caller's.
-        unsafe { warp::sync_warp(ext::FULL_MASK) };
-    } else {
-        thread::sync_threads();
     }
 }
 

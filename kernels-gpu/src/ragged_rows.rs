@@ -15,23 +15,37 @@ use crate::backward::{Backward, Columns, add_up, gradient, over_row};
 use crate::chunk::{Chunk, is_apart, ones, zeros};
 use crate::forward::{Forward, centre};
 use crate::kept::Kept;
-use crate::partials::row_of_partials;
 use crate::place::{Place, forgotten};
-use crate::ragged::{ENDS_LANES, Ends, Span, clear, sync_row};
+use crate::ragged::{ENDS_LANES, Ends, Span, clear};
 use crate::stage;
+use crate::team::Team;
 use crate::vector::Packed;
 
-/// The block's image `number` of the row that this thread has a part of.
-#[inline(always)]
-fn image<const LANES: u32, const VECS: usize, const BLOCK: u32>(number: u32) -> Shared<u32> {
-    let rows = BLOCK / LANES;
-    let row = if rows == 1 {
-        0
-    } else {
-        thread::thread_idx_x() / LANES
-    };
-    let words = image_vectors(LANES, VECS as u32) * 4;
-    Shared::<u32>::dynamic().offset((number * rows + row) * words)
+/// The images of a team's rows, in the dynamic shared memory.
+#[derive(Clone, Copy)]
+struct Images<const LANES: u32, const VECS: usize> {
+    /// Of this thread's row, the first.
+    own: Shared<u32>,
+}
+
+impl<const LANES: u32, const VECS: usize> Images<LANES, VECS> {
+    /// Vectors of one image of each of the team's rows.
+    const VECTORS: u32 = Team::<LANES, LANES>::ROWS * image_vectors(LANES, VECS as u32);
+
+    /// Of row `row` behind so many vectors.
+    #[inline(always)]
+    fn behind(vectors: u32, row: u32) -> Self {
+        let vectors = vectors + row * image_vectors(LANES, VECS as u32);
+        Self {
+            own: Shared::<u32>::dynamic().offset(vectors * 4),
+        }
+    }
+
+    /// This row's image `number`.
+    #[inline(always)]
+    fn get(self, number: u32) -> Shared<u32> {
+        self.own.offset(number * Self::VECTORS * 4)
+    }
 }
 
 /// As `forward::forward_rows`, at any alignment and number of columns.
@@ -59,12 +73,17 @@ pub unsafe fn forward_ragged<
         let row = place.first + place.in_warp as u64;
         let n_cols = columns_of(row, p.n_rows, p.n_cols);
         let x = Span::new(p.x.wrapping_add((row * p.x_stride) as usize), n_cols);
-        let image = image::<LANES, VECS, BLOCK>(0);
+        let row_of_block = match BLOCK == LANES {
+            true => 0,
+            false => thread::thread_idx_x() / LANES,
+        };
+        let image = Images::<LANES, VECS>::behind(0, row_of_block).own;
+        let team = Team::<LANES, LANES>::new();
         // SAFETY: the row exists, if only with no columns; the image is this row's.
         unsafe {
-            x.fetch::<T, LANES, VECS>(image, place.lane);
+            x.fetch::<T, LANES, VECS, LANES>(team, image, place.lane);
             let raw = x.read::<T, LANES, VECS>(image, place.lane);
-            finish_forward::<T, W, E, LANES, VECS>(p, place, row, raw, image);
+            finish_forward(p, place, team, row, raw, image);
         }
     }
 }
@@ -84,6 +103,7 @@ fn columns_of(row: u64, n_rows: u64, n_cols: u32) -> u32 {
 unsafe fn finish_forward<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     p: Forward<T, W>,
     place: Place<E, LANES>,
+    team: Team<LANES, LANES>,
     row: u64,
     mut raw: [[u32; 4]; VECS],
     exchange: Shared<u32>,
@@ -102,8 +122,8 @@ unsafe fn finish_forward<T, W, const E: usize, const LANES: u32, const VECS: usi
         // SAFETY: the row exists, if only with no columns; the same in the whole block. The first barrier
         // lies after the reads of x, the last after those of the residual.
         unsafe {
-            sync_row::<LANES>();
-            residual.fetch::<T, LANES, VECS>(exchange, place.lane);
+            team.sync();
+            residual.fetch::<T, LANES, VECS, LANES>(team, exchange, place.lane);
             let other = residual.read::<T, LANES, VECS>(exchange, place.lane);
             for k in 0..VECS {
                 let mut a = <T as Packed<E>>::unpack(raw[k]);
@@ -114,10 +134,10 @@ unsafe fn finish_forward<T, W, const E: usize, const LANES: u32, const VECS: usi
                 // Rounded as it is stored: what the backward pass reads is what was normalised.
                 raw[k] = <T as Packed<E>>::pack(a);
             }
-            sync_row::<LANES>();
+            team.sync();
             if !p.sum.is_null() {
                 let sum = Span::new(p.sum.wrapping_add((row * p.y_stride) as usize), n_cols);
-                sum.write::<T, LANES, VECS>(exchange, place.lane, raw);
+                sum.write::<T, LANES, VECS, LANES>(team, exchange, place.lane, raw);
             }
         }
     }
@@ -153,9 +173,9 @@ unsafe fn finish_forward<T, W, const E: usize, const LANES: u32, const VECS: usi
     // sums' barriers in a block, before this one in a warp.
     unsafe {
         if LANES <= 32 {
-            sync_row::<LANES>();
+            team.sync();
         }
-        y.write::<T, LANES, VECS>(exchange, place.lane, raw);
+        y.write::<T, LANES, VECS, LANES>(team, exchange, place.lane, raw);
     }
 }
 
@@ -184,11 +204,26 @@ pub unsafe fn backward_ragged<
     W: Packed<E> + Packed<1>,
     f32: Packed<E>,
 {
-    let place = Place::<E, LANES>::new::<BLOCK>();
-    let x_image = image::<LANES, VECS, BLOCK>;
-    let dy_image = |stage: u32| image::<LANES, VECS, BLOCK>(STAGES as u32 + stage);
-    let images = 2 * STAGES as u32 + 1;
-    let exchange = image::<LANES, VECS, BLOCK>(images - 1);
+    let team = match LANES == 32 && VECS < 4 {
+        true => Team::<LANES, BLOCK>::new(),
+        false => Team::<LANES, BLOCK>::uniform(),
+    };
+    let place = Place::<E, LANES>::in_team(team);
+    let thread = team.thread;
+    // A team's images, and behind them its weights.
+    let of_images = (2 * STAGES as u32 + 1) * Images::<LANES, VECS>::VECTORS;
+    let of_weights = Team::<LANES, BLOCK>::SIZE * VECS as u32 * E as u32 / 4;
+    let own = team.index * (of_images + of_weights);
+    let images = Images::<LANES, VECS>::behind(own, place.in_warp);
+    let x_image = |stage: u32| images.get(stage);
+    let dy_image = |stage: u32| images.get(STAGES as u32 + stage);
+    let exchange = images.get(2 * STAGES as u32);
+    const {
+        assert!(
+            (2 * STAGES as u32 + 1) * 4 * Team::<LANES, BLOCK>::SIZE >= LANES * E as u32,
+            "the images and the weights have room for both sums of all columns"
+        )
+    };
     let spans = |first: u64| {
         let row = first + place.in_warp as u64;
         let n_cols = columns_of(row, p.n_rows, p.n_cols);
@@ -223,12 +258,11 @@ pub unsafe fn backward_ragged<
     // can be missing beside others (`LANES` below 32): its image keeps another's.
     for number in 0..2 * STAGES as u32 {
         // SAFETY: nothing is in it yet.
-        unsafe { clear::<LANES, VECS>(image::<LANES, VECS, BLOCK>(number), place.lane) };
+        unsafe { clear::<LANES, VECS>(images.get(number), place.lane) };
     }
     // SAFETY: all threads are here.
-    unsafe { sync_row::<LANES>() };
-    let weights =
-        Kept::<BLOCK>::behind(images * (BLOCK / LANES) * image_vectors(LANES, VECS as u32));
+    unsafe { team.sync() };
+    let weights = Kept::<LANES>::behind(own + of_images, thread);
     for k in 0..VECS {
         let chunk = Chunk {
             column: place.column(k),
@@ -247,8 +281,13 @@ pub unsafe fn backward_ragged<
         slot: 0,
     };
     let last = STAGES as u32 - 1;
+    // From one turn to the next: computed anew each time, as a register for it is not there.
+    let step = || {
+        let rows = Team::<LANES, BLOCK>::ROWS * Team::<LANES, BLOCK>::count();
+        forgotten(thread::grid_dim_x()) as u64 * rows as u64
+    };
     for stage in 0..last {
-        ask(place.first + stage as u64 * place.step, stage, place.lane);
+        ask(place.first + stage as u64 * step(), stage, place.lane);
     }
     let (mut first, mut stage) = (place.first, 0);
     // A row ahead, as are the statistics.
@@ -270,7 +309,7 @@ pub unsafe fn backward_ragged<
             }
         }
         ask(
-            first + last as u64 * place.step,
+            first + last as u64 * step(),
             if stage == 0 { last } else { stage - 1 },
             place.lane,
         );
@@ -281,10 +320,10 @@ pub unsafe fn backward_ragged<
             x.put_ends::<true>(x_image(stage), lane, ends[0]);
             dy.put_ends::<false>(dy_image(stage), lane, ends[1]);
         }
-        ends = load_ends(first + place.step);
+        ends = load_ends(first + step());
         let statistics = next_statistics;
         // SAFETY: as above.
-        next_statistics = unsafe { p.statistics(row + place.step) };
+        next_statistics = unsafe { p.statistics(row + step()) };
         if has_dsum {
             // All but the row that was asked for after it.
             stage::wait::<2>();
@@ -292,7 +331,7 @@ pub unsafe fn backward_ragged<
             stage::wait::<STAGES>();
         }
         // SAFETY: all lanes of the row have waited for what they asked for.
-        unsafe { sync_row::<LANES>() };
+        unsafe { team.sync() };
         // What follows from these is computed anew, here and below: the compiler would keep all of it from row
         // to row, in registers that are not there.
         let place = place.forgotten();
@@ -318,30 +357,23 @@ pub unsafe fn backward_ragged<
         unsafe {
             if p.dx.is_null() {
                 // The next iteration fills a slot that all must have read.
-                sync_row::<LANES>();
+                team.sync();
             } else {
-                let over_row = over_row::<LANES>(sums, p.inv_n, &mut columns.slot);
+                let over_row = over_row(team.forgotten(), sums, p.inv_n, &mut columns.slot);
                 columns.weight = weights.all();
                 let dx = |k: usize, incoming: [f32; E]| {
                     let weight = columns.weight[k];
                     gradient::<T, f32, E>(vectors(k), statistics, weight, over_row, incoming)
                 };
                 let place = place.forgotten();
-                finish_backward::<T, W, E, LANES, VECS>(p, place, row, dx, exchange);
+                finish_backward::<T, W, E, LANES, VECS, BLOCK>(p, place, team, row, dx, exchange);
             }
         }
         stage = if stage == last { 0 } else { stage + 1 };
-        first += place.step;
+        first += step();
     }
-    let row = |partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols);
-    // SAFETY: all threads are here, and the partials' row of this block is its own.
-    unsafe {
-        columns.write::<LANES, BLOCK, false>(
-            row(p.partial_dweight),
-            row(p.partial_dbias),
-            p.n_cols,
-        );
-    }
+    // SAFETY: all threads are here, and have read their images and weights.
+    unsafe { columns.write::<T, W, LANES, BLOCK, false>(team, p) };
 }
 
 /// Writes a row of dx: `dx` gives vector k of it, with what is added to it.
@@ -351,9 +383,17 @@ pub unsafe fn backward_ragged<
 /// are here. If dsum is not null, the row of it is in `exchange`, which is this row's; else they have no more
 /// to read there.
 #[inline(always)]
-unsafe fn finish_backward<T, W, const E: usize, const LANES: u32, const VECS: usize>(
+unsafe fn finish_backward<
+    T,
+    W,
+    const E: usize,
+    const LANES: u32,
+    const VECS: usize,
+    const BLOCK: u32,
+>(
     p: Backward<T, W>,
     place: Place<E, LANES>,
+    team: Team<LANES, BLOCK>,
     row: u64,
     dx: impl Fn(usize, [f32; E]) -> [f32; E],
     exchange: Shared<u32>,
@@ -376,11 +416,11 @@ unsafe fn finish_backward<T, W, const E: usize, const LANES: u32, const VECS: us
     // dsum's on the way in; they are the same in the whole block.
     unsafe {
         if !p.dsum.is_null() {
-            sync_row::<LANES>();
+            team.sync();
         }
-        to.write::<T, LANES, VECS>(exchange, place.lane, raw);
+        to.write::<T, LANES, VECS, BLOCK>(team, exchange, place.lane, raw);
         if !p.dsum.is_null() {
-            sync_row::<LANES>();
+            team.sync();
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Sums over the threads that share a row, in an order that never changes.
 
 use cuda_std::ext::{self, Shared};
-use cuda_std::{shared_words, thread};
+use cuda_std::shared_words;
+
+use crate::team::Team;
 
 /// Warps that a block can have.
 const MAX_WARPS: u32 = 32;
@@ -20,6 +22,20 @@ const MAX_WARPS: u32 = 32;
 /// `LANES` threads, and with `slot` alternating between 0 and 1.
 #[inline(always)]
 pub unsafe fn sum_over_row<const LANES: u32, const N: usize>(
+    values: [f32; N],
+    slot: u32,
+) -> [f32; N] {
+    // SAFETY: the caller's.
+    unsafe { sum_in_team(Team::<LANES, LANES>::new(), values, slot) }
+}
+
+/// The same where a block of up to `BLOCK` threads has several rows of more than 32 lanes.
+///
+/// # Safety
+/// As for [`sum_over_row`], of the threads of a team.
+#[inline(always)]
+pub unsafe fn sum_in_team<const LANES: u32, const BLOCK: u32, const N: usize>(
+    team: Team<LANES, BLOCK>,
     mut values: [f32; N],
     slot: u32,
 ) -> [f32; N] {
@@ -37,7 +53,9 @@ pub unsafe fn sum_over_row<const LANES: u32, const N: usize>(
     let warps = LANES / 32;
     let slot: Shared<f32> =
         shared_words![f32; 2 * 2 * MAX_WARPS as usize].offset(slot * 2 * MAX_WARPS);
-    let thread = thread::thread_idx_x();
+    // The team's part of it.
+    let slot = slot.offset(team.index * warps);
+    let thread = team.thread;
     if thread.is_multiple_of(32) {
         for n in 0..N {
             // SAFETY: N <= 2 and a block has at most 32 warps, so the index is in the slot; only this
@@ -45,7 +63,8 @@ pub unsafe fn sum_over_row<const LANES: u32, const N: usize>(
             unsafe { slot.store(n as u32 * MAX_WARPS + thread / 32, values[n]) };
         }
     }
-    thread::sync_threads();
+    // SAFETY: the caller's.
+    unsafe { team.sync() };
     if warps <= 8 && warps.is_power_of_two() {
         // Few enough to add up one after the other, in fours: faster than a second butterfly (measured, 92 % of the
         // copy rate against 77 % at 4 warps).

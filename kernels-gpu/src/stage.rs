@@ -7,19 +7,24 @@ use cuda_std::ext::Shared;
 
 #[cfg(not(all(target_arch = "nvptx64", cuda_arch = "80")))]
 use crate::access::load_x4;
+use crate::team::Team;
 
-/// This thread's part of a ring of `STAGES` slots, `VECS` vectors of 16 bytes each.
+/// This thread's part of a ring of `STAGES` slots, `VECS` vectors of 16 bytes for each thread of a team with rows of
+/// `LANES`.
 #[derive(Clone, Copy)]
-pub struct Ring<const STAGES: usize, const VECS: usize, const BLOCK: u32> {
+pub struct Ring<const STAGES: usize, const VECS: usize, const LANES: u32> {
     /// Of this thread's first vector, in words.
     words: Shared<u32>,
 }
 
-impl<const STAGES: usize, const VECS: usize, const BLOCK: u32> Ring<STAGES, VECS, BLOCK> {
-    /// Words of dynamic shared memory that a block's ring takes.
-    pub const WORDS: u32 = STAGES as u32 * VECS as u32 * BLOCK * 4;
+impl<const STAGES: usize, const VECS: usize, const LANES: u32> Ring<STAGES, VECS, LANES> {
+    /// From one vector of a thread to the next, in words.
+    const STRIDE: u32 = Team::<LANES, LANES>::SIZE * 4;
 
-    /// The ring at `offset` words of the dynamic shared memory, for thread `thread` of the block.
+    /// Words of dynamic shared memory that a team's ring takes.
+    pub const WORDS: u32 = STAGES as u32 * VECS as u32 * Self::STRIDE;
+
+    /// The ring at `offset` words of the dynamic shared memory, for thread `thread` of the team.
     #[inline(always)]
     pub fn new(offset: u32, thread: u32) -> Self {
         Self {
@@ -30,7 +35,7 @@ impl<const STAGES: usize, const VECS: usize, const BLOCK: u32> Ring<STAGES, VECS
     #[inline(always)]
     fn place(self, stage: u32, k: usize) -> Shared<u32> {
         self.words
-            .offset((stage * VECS as u32 + k as u32) * BLOCK * 4)
+            .offset((stage * VECS as u32 + k as u32) * Self::STRIDE)
     }
 
     /// Asks for vector `k` of a slot; zeros if masked out.

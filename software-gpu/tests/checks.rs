@@ -177,6 +177,19 @@ fn shared_race_in_a_warp() {
     assert_eq!(fault.other.unwrap().thread[0] ^ fault.site.thread[0], 1);
 }
 
+/// A barrier of some threads says nothing about the others.
+#[test]
+fn barrier_of_some() {
+    let fault = check(
+        ptx!("barrier_of_some"),
+        1,
+        128,
+        FaultKind::SharedRace,
+        "shared.u32",
+    );
+    assert_eq!(fault.other.unwrap().thread[0] ^ fault.site.thread[0], 64);
+}
+
 #[test]
 fn shared_race_on_one_word() {
     let fault = check(
@@ -351,6 +364,7 @@ fn right_kernels_are_right_under_every_seed() {
     for seed in 0..20 {
         for (text, grid, block) in [
             (ptx!("shared_race"), 3, 64),
+            (ptx!("barrier_of_some"), 3, 128),
             (ptx!("shared_race_on_one_word"), 3, 64),
             (ptx!("global_race"), 8, 32),
             (ptx!("barrier_in_a_branch"), 3, 256),

@@ -5,11 +5,12 @@ use super::VECTOR_BYTES;
 /// How a row lies over the threads of a block, in a `rows`, `ragged` or `narrow` variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowTile {
-    /// Threads that share a row: a power of two up to 32, or all of the block.
+    /// Threads that share a row: a power of two up to 32, or whole warps.
     pub lanes: u32,
     /// Vectors that a thread holds: 16 bytes each, or one element each in a `narrow` variant.
     pub vecs: u32,
-    /// Threads in a block; `block / lanes` rows are in work at a time.
+    /// Threads in a block; `block / lanes` rows are in work at a time. Of a variant with stages this is the most: a launch may
+    /// have fewer [teams](Self::team).
     pub block: u32,
     /// Rows that a thread has in shared memory, on their way or in work. 0: rows go straight to registers,
     /// and the grid must have a place for every row.
@@ -52,6 +53,24 @@ impl RowTile {
     /// The longest row that fits, in vectors.
     pub const fn max_vectors(&self) -> u32 {
         self.lanes.saturating_mul(self.vecs)
+    }
+
+    /// Threads that take rows together: those of one row, or a warp.
+    pub const fn team(&self) -> u32 {
+        if self.lanes < 32 { 32 } else { self.lanes }
+    }
+
+    /// Teams of a block; 0 if it has not the threads for one.
+    pub const fn teams(&self) -> u32 {
+        self.block / self.team()
+    }
+
+    /// The same with so many teams in a block.
+    pub const fn of_teams(self, teams: u32) -> Self {
+        RowTile {
+            block: teams.saturating_mul(self.team()),
+            ..self
+        }
     }
 
     /// Rows that a block has in work at a time; 0 without lanes.
@@ -278,30 +297,36 @@ pub const FORWARD_RAGGED_TILES: &[RowTile] = &[
     tile(512, 4, 512, 0, 0),
 ];
 
-/// The backward pass's `rows` variants for f32, shortest row first.
+/// The backward pass's `rows` variants for f32, shortest row first. A multiprocessor has one block, of as many teams as it has
+/// registers for: they add up their sums of dweight and dbias in shared memory, so that there is one row of partials for
+/// each multiprocessor.
 pub const BACKWARD_TILES_F32: &[RowTile] = &[
-    tile(8, 1, 128, 2, 4),
-    tile(8, 2, 128, 2, 4),
-    tile(8, 4, 128, 2, 3),
-    tile(16, 4, 128, 2, 3),
-    tile(32, 4, 128, 2, 3),
-    tile(128, 2, 128, 3, 4),
-    tile(256, 2, 256, 2, 2),
+    tile(8, 1, 512, 2, 1),
+    tile(8, 2, 512, 2, 1),
+    tile(8, 4, 384, 2, 1),
+    tile(16, 4, 384, 2, 1),
+    tile(32, 4, 384, 2, 1),
+    tile(128, 2, 512, 3, 1),
+    tile(256, 2, 512, 2, 1),
     tile(512, 2, 512, 3, 1),
     tile(512, 4, 512, 2, 1),
 ];
 
-/// The backward pass's `rows` variants for f16, shortest row first: as for bf16, but for the tiles that its
-/// conversions would make spill.
+/// The backward pass's `rows` variants for f16, shortest row first: as for bf16, but for a tile that its conversions would
+/// make spill. With much memory for each multiprocessor rows of 2049 to 3072 columns are faster in two blocks.
 pub const BACKWARD_TILES_F16: &[RowTile] = &[
-    tile(8, 1, 128, 2, 4),
-    tile(8, 2, 128, 2, 3),
-    tile(16, 2, 128, 2, 3),
-    tile(32, 2, 128, 3, 3),
-    tile(64, 2, 64, 3, 6),
-    tile(128, 2, 128, 3, 3),
-    tile(128, 3, 128, 3, 2),
-    tile(128, 4, 128, 2, 2),
+    tile(8, 1, 512, 2, 1),
+    tile(8, 2, 384, 2, 1),
+    tile(8, 4, 256, 2, 1),
+    tile(16, 3, 256, 3, 1),
+    tile(16, 4, 256, 2, 1),
+    tile(32, 3, 256, 3, 1),
+    tile(64, 2, 384, 3, 1),
+    tile(96, 2, 384, 3, 1),
+    tile(128, 2, 384, 3, 1),
+    on(Memory::Slow, tile(192, 2, 384, 3, 1)),
+    on(Memory::Fast, tile(128, 3, 128, 3, 2)),
+    tile(128, 4, 256, 2, 1),
     tile(256, 3, 256, 3, 1),
     tile(256, 4, 256, 2, 1),
 ];
@@ -310,25 +335,31 @@ pub const BACKWARD_TILES_F16: &[RowTile] = &[
 ///
 /// A vector has twice the columns of an f32 vector, so twice the registers for dweight and dbias.
 pub const BACKWARD_TILES_BF16: &[RowTile] = &[
-    tile(8, 1, 128, 2, 4),
-    tile(8, 2, 128, 2, 3),
-    tile(8, 4, 128, 2, 2),
-    tile(16, 4, 128, 2, 2),
-    tile(32, 4, 128, 2, 2),
-    tile(128, 2, 128, 3, 3),
-    tile(128, 3, 128, 3, 2),
-    tile(128, 4, 128, 2, 2),
+    tile(8, 1, 512, 2, 1),
+    tile(8, 2, 384, 2, 1),
+    tile(8, 4, 256, 2, 1),
+    tile(16, 3, 256, 3, 1),
+    tile(16, 4, 256, 2, 1),
+    tile(32, 3, 256, 3, 1),
+    on(Memory::Slow, tile(64, 2, 384, 3, 1)),
+    on(Memory::Fast, tile(32, 4, 256, 2, 1)),
+    tile(96, 2, 384, 3, 1),
+    tile(128, 2, 384, 3, 1),
+    on(Memory::Slow, tile(192, 2, 384, 3, 1)),
+    on(Memory::Fast, tile(128, 3, 128, 3, 2)),
+    tile(128, 4, 256, 2, 1),
     tile(256, 3, 256, 3, 1),
     tile(256, 4, 256, 2, 1),
 ];
 
-/// The backward pass's `ragged` variants for f32, shortest row first.
+/// The backward pass's `ragged` variants for f32, shortest row first, likewise but for one that lost by it.
 pub const BACKWARD_RAGGED_TILES_F32: &[RowTile] = &[
-    tile(8, 2, 128, 2, 4),
-    tile(16, 4, 128, 2, 2),
-    tile(32, 4, 128, 2, 3),
-    tile(128, 2, 128, 3, 4),
-    tile(128, 3, 128, 2, 3),
+    tile(8, 2, 512, 2, 1),
+    tile(16, 3, 384, 2, 1),
+    tile(16, 4, 256, 2, 1),
+    tile(32, 4, 384, 2, 1),
+    tile(128, 2, 512, 3, 1),
+    tile(128, 3, 384, 2, 1),
     tile(256, 2, 256, 2, 2),
     tile(256, 3, 256, 2, 1),
     tile(512, 2, 512, 3, 1),
@@ -340,16 +371,18 @@ pub const BACKWARD_RAGGED_TILES_F32: &[RowTile] = &[
 /// The backward pass's `ragged` variants for f16 and bf16, shortest row first. 192 lanes are for 4097 to 4608 columns, whose
 /// rows would leave a third of 256 idle.
 pub const BACKWARD_RAGGED_TILES_HALF: &[RowTile] = &[
-    tile(8, 1, 128, 2, 4),
-    tile(16, 2, 128, 2, 3),
-    tile(32, 2, 128, 2, 3),
-    tile(32, 3, 128, 2, 2),
-    tile(32, 4, 128, 2, 2),
-    tile(64, 3, 64, 2, 6),
-    tile(64, 4, 64, 2, 4),
-    tile(128, 3, 128, 2, 3),
-    tile(128, 4, 128, 2, 2),
-    tile(192, 3, 192, 2, 2),
+    tile(8, 1, 512, 2, 1),
+    tile(8, 3, 256, 3, 1),
+    tile(16, 2, 384, 2, 1),
+    tile(32, 2, 384, 2, 1),
+    tile(32, 3, 256, 2, 1),
+    tile(32, 4, 256, 2, 1),
+    tile(64, 3, 256, 3, 1),
+    tile(64, 4, 256, 2, 1),
+    on(Memory::Slow, tile(192, 2, 384, 2, 1)),
+    on(Memory::Fast, tile(128, 3, 128, 2, 3)),
+    tile(128, 4, 256, 2, 1),
+    tile(192, 3, 384, 2, 1),
     tile(256, 3, 256, 3, 1),
     tile(256, 4, 256, 2, 1),
 ];

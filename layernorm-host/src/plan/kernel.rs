@@ -27,6 +27,7 @@ const SUMS_BLOCKS_PER_SM: u32 = 8;
 pub(super) struct RowsKernel {
     pub entry: Entry,
     pub block: u32,
+    /// Rows that a block has in work at a time.
     pub rows_per_block: u32,
     /// Blocks that a multiprocessor is to hold, or rounds of clusters; `None`: there is a block for every row.
     pub blocks_per_sm: Option<u32>,
@@ -49,15 +50,20 @@ impl RowsKernel {
             Pass::Forward => 1,
             Pass::Backward => 2,
         };
-        let fits = |tile: &&RowTile, vectors: u64| {
-            vectors <= u64::from(tile.max_vectors()) && u64::from(rings * tile.ring_bytes()) <= room
+        let fast = has_fast_memory(limits);
+        let rows = problem.n_rows() as u64;
+        let fitting = |tile: &RowTile, vectors: u64, bytes: &dyn Fn(&RowTile) -> u32| {
+            let tile = within(room, tile, bytes)?;
+            let tile = busy(rows, limits, tile);
+            (vectors <= u64::from(tile.max_vectors())).then_some(tile)
         };
+        let ring = |tile: &RowTile| rings * tile.ring_bytes();
         let tiled = |tile: &RowTile, variant: Variant| RowsKernel {
             entry: entry(pass, problem, variant),
             block: tile.block,
             rows_per_block: tile.rows_per_block(),
             blocks_per_sm: (tile.stages > 0).then_some(tile.blocks_per_sm),
-            shared_bytes: rings * tile.ring_bytes(),
+            shared_bytes: ring(tile),
             column_parts: None,
             cluster: 1,
         };
@@ -72,14 +78,13 @@ impl RowsKernel {
             let tiles = pass.tiles(problem.dtype());
             let is_long_enough =
                 |tile: &&RowTile| vectors >= u64::from(tile.fewest) || in_a_block.is_none();
-            let fast = has_fast_memory(limits);
             let mut tiles = tiles
                 .iter()
                 .filter(|tile| tile.is_for(fast))
                 .filter(is_long_enough);
-            if let Some(tile) = tiles.find(|tile| fits(tile, vectors)) {
+            if let Some(tile) = tiles.find_map(|tile| fitting(tile, vectors, &ring)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
-                return tiled(tile, Variant::Rows { lanes, vecs });
+                return tiled(&tile, Variant::Rows { lanes, vecs });
             }
             let has_clusters = limits.compute_capability >= (9, 0);
             let clusters = pass.cluster_tiles(problem.dtype()).iter();
@@ -106,20 +111,20 @@ impl RowsKernel {
                 Pass::Backward => tile.ragged_backward_bytes(VECTOR_BYTES / size as u32),
             };
             let tiles = pass.ragged_tiles(problem.dtype());
-            if let Some(tile) = tiles.iter().find(|tile| {
-                vectors <= u64::from(tile.max_vectors()) && u64::from(bytes(tile)) <= room
-            }) {
+            let mut tiles = tiles.iter().filter(|tile| tile.is_for(fast));
+            if let Some(tile) = tiles.find_map(|tile| fitting(tile, vectors, &bytes)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
                 return RowsKernel {
-                    shared_bytes: bytes(tile),
-                    ..tiled(tile, Variant::Ragged { lanes, vecs })
+                    shared_bytes: bytes(&tile),
+                    ..tiled(&tile, Variant::Ragged { lanes, vecs })
                 };
             }
             let columns = problem.n_cols() as u64;
             let tiles = pass.narrow_tiles(problem.dtype());
-            if let Some(tile) = tiles.iter().find(|tile| fits(tile, columns)) {
+            let mut tiles = tiles.iter();
+            if let Some(tile) = tiles.find_map(|tile| fitting(tile, columns, &ring)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
-                return tiled(tile, Variant::Narrow { lanes, vecs });
+                return tiled(&tile, Variant::Narrow { lanes, vecs });
             }
         }
         if pass == Pass::Backward && problem.n_cols() > MAX_ANY_BACKWARD_COLS {
@@ -270,6 +275,27 @@ impl RowsKernel {
         };
         check(launch, limits).map(Some)
     }
+}
+
+/// The tile with as many teams as the shared memory has room for, `bytes` of it for a block; `None` if it has for none, or
+/// not for the block of a tile without stages.
+fn within(room: u64, tile: &RowTile, bytes: &dyn Fn(&RowTile) -> u32) -> Option<RowTile> {
+    if tile.stages == 0 {
+        return (u64::from(bytes(tile)) <= room).then_some(*tile);
+    }
+    let teams = room / u64::from(bytes(&tile.of_teams(1))).max(1);
+    let teams = teams.min(u64::from(tile.teams())) as u32;
+    (teams > 0).then(|| tile.of_teams(teams))
+}
+
+/// The tile with no more teams in a block than so many rows keep busy, if every multiprocessor has a block of them.
+fn busy(rows: u64, limits: &Limits, tile: RowTile) -> RowTile {
+    if tile.stages == 0 {
+        return tile;
+    }
+    let turns = rows.div_ceil(u64::from(tile.of_teams(1).rows_per_block()).max(1));
+    let teams = turns.div_ceil(u64::from(limits.sm_count.max(1)));
+    tile.of_teams(teams.clamp(1, u64::from(tile.teams())) as u32)
 }
 
 /// Clusters that a device can be expected to hold at a time, one block to a multiprocessor.

@@ -126,13 +126,24 @@ fn tiles_are_sorted_and_sound() {
             let names: Vec<_> = tiles.iter().map(|tile| (tile.lanes, tile.vecs)).collect();
             assert!((1..names.len()).all(|i| !names[..i].contains(&names[i])));
             for tile in tiles {
-                // The plan asks for these of `rows` tiles alone.
-                let for_all = tile.memory == Memory::Any && tile.fewest == 0;
-                assert!(for_all || std::ptr::eq(tiles, pass.tiles(dtype)));
+                // The plan asks for these of some tiles alone.
+                let rows = std::ptr::eq(tiles, pass.tiles(dtype));
+                let narrow = std::ptr::eq(tiles, pass.narrow_tiles(dtype));
+                assert!(tile.fewest == 0 || rows);
+                assert!(tile.memory == Memory::Any || !narrow || tiles.is_empty());
                 assert!(match tile.lanes {
                     ..=32 => tile.lanes.is_power_of_two() && tile.block % tile.lanes == 0,
-                    _ => tile.lanes == tile.block && tile.lanes % 32 == 0,
+                    _ => tile.lanes % 32 == 0,
                 });
+                // Whole teams; only the backward kernels know several of more than a warp, each with a barrier.
+                assert_eq!(
+                    tile.of_teams(tile.teams()).block,
+                    tile.block.max(32),
+                    "{tile:?}"
+                );
+                assert!(
+                    tile.lanes <= 32 || tile.teams() == 1 || (tile.stages > 0 && tile.teams() < 16)
+                );
                 assert!(tile.stages == 0 || tile.blocks_per_sm > 0);
                 // 8 lanes move the elements at a ragged row's ends.
                 assert!(tile.lanes >= 8);

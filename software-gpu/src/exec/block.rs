@@ -128,6 +128,9 @@ impl Block {
         barrier.count = count;
         // Barriers count whole warps.
         barrier.arrived += 32;
+        if count.is_some() {
+            room.order.meet(warp, id);
+        }
         if let BarrierKind::Count { p, negate, .. }
         | BarrierKind::All { p, negate, .. }
         | BarrierKind::Any { p, negate, .. } = kind
@@ -183,15 +186,18 @@ impl Block {
                 }));
             }
             self.barriers[id as usize] = Barrier::default();
-            self.release(room, id, votes);
+            match count {
+                Some(count) if count < room.launch.threads => self.release_some(room, id, votes),
+                _ => self.release(room, id, votes),
+            }
         }
         Ok(())
     }
 
-    /// Lets the warps at a barrier go on.
+    /// Lets the warps at a barrier of all threads go on.
     fn release(&mut self, room: &mut Room<'_>, id: u32, votes: u32) {
-        let launch = room.launch;
         room.advance();
+        room.order.met(room.rank(), id);
         room.order.block_barrier(room.rank());
         // What one of them has seen of other blocks, all have now.
         let seen = self.warps.iter().map(|warp| warp.cluster.seen).max();
@@ -201,25 +207,48 @@ impl Block {
             warp.epoch = room.epoch();
             warp.cluster.seen = seen;
             warp.early = early;
-            let State::Waiting { barrier, pc } = warp.state else {
-                continue;
-            };
-            if barrier != id {
-                continue;
+            warp.pass(room.launch, id, votes);
+        }
+    }
+
+    /// Lets the warps at a barrier of some threads go on: what lies before it for them does not for the others.
+    fn release_some(&mut self, room: &mut Room<'_>, id: u32, votes: u32) {
+        let met = room.order.met(room.rank(), id);
+        let waits = |warp: &&mut Warp| matches!(warp.state, State::Waiting { barrier, .. } if barrier == id);
+        let (mut seen, mut early) = (0, true);
+        for warp in self.warps.iter_mut().filter(waits) {
+            seen = seen.max(warp.cluster.seen);
+            early &= warp.early;
+        }
+        for warp in self.warps.iter_mut().filter(waits) {
+            room.order.acquire(warp, warp.alive, &met);
+            (warp.cluster.seen, warp.early) = (seen, early);
+            warp.pass(room.launch, id, votes);
+        }
+    }
+}
+
+impl Warp {
+    /// Goes on behind a barrier, if it waits there.
+    fn pass(&mut self, launch: &Launch<'_>, id: u32, votes: u32) {
+        let State::Waiting { barrier, pc } = self.state else {
+            return;
+        };
+        if barrier != id {
+            return;
+        }
+        self.state = State::Ready;
+        let Op::Barrier { kind, .. } = launch.program.code[pc as usize].op else {
+            return;
+        };
+        let truth = |value: bool| if value { u32::MAX } else { 0 };
+        match kind {
+            BarrierKind::Count { d, .. } => self.spread(d, self.mask, votes),
+            BarrierKind::All { d, .. } => {
+                self.set_predicate(d, self.mask, truth(votes == launch.threads))
             }
-            warp.state = State::Ready;
-            let Op::Barrier { kind, .. } = launch.program.code[pc as usize].op else {
-                continue;
-            };
-            let truth = |value: bool| if value { u32::MAX } else { 0 };
-            match kind {
-                BarrierKind::Count { d, .. } => warp.spread(d, warp.mask, votes),
-                BarrierKind::All { d, .. } => {
-                    warp.set_predicate(d, warp.mask, truth(votes == launch.threads))
-                }
-                BarrierKind::Any { d, .. } => warp.set_predicate(d, warp.mask, truth(votes > 0)),
-                BarrierKind::Wait | BarrierKind::Arrive => {}
-            }
+            BarrierKind::Any { d, .. } => self.set_predicate(d, self.mask, truth(votes > 0)),
+            BarrierKind::Wait | BarrierKind::Arrive => {}
         }
     }
 }

@@ -1,5 +1,6 @@
-//! What each warp of a cluster knows to lie before it, by barriers in shared memory: the part of the race check
-//! that `shadow` asks where the block's and the cluster's barriers alone leave two accesses unordered.
+//! What each warp of a cluster knows to lie before it, by barriers in shared memory and by those of the block for some of its
+//! threads: the part of the race check that `shadow` asks where the block's and the cluster's barriers for all leave
+//! two accesses unordered.
 //!
 //! An arrival, and a store that tells a barrier, release what their thread did, and all that it knows; a wait
 //! that finds the phase ended takes over what was released for it. Of a block's accesses those before its last
@@ -11,6 +12,9 @@ use std::rc::Rc;
 
 use super::shadow::{Mark, RANK_SHIFT, Who};
 use super::warp::{Warp, lanes};
+
+/// Barriers of a block.
+const BARRIERS: usize = 16;
 
 /// A thread's release: what it did before is known.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +150,8 @@ pub(super) struct Order {
     /// What was released at the cluster's barrier, in this round and in the last.
     arriving: Known,
     opened: Rc<Known>,
+    /// What was released at each of the blocks' barriers, of 16 a block, that some of its threads open.
+    meeting: Vec<Known>,
 }
 
 impl Order {
@@ -180,6 +186,10 @@ impl Order {
             });
             self.arriving = Known::nothing(self.blocks);
             self.opened = nothing;
+            self.meeting.clear();
+            let barriers = self.blocks * BARRIERS;
+            self.meeting
+                .resize_with(barriers, || Known::nothing(self.blocks));
         }
     }
 
@@ -279,6 +289,41 @@ impl Order {
         if let Some(of_warp) = self.warps.get_mut(number) {
             of_warp.meet();
         }
+    }
+
+    /// A warp comes to a barrier of its block that some of the threads open.
+    pub fn meet(&mut self, warp: &Warp, barrier: u32) {
+        if !self.is_on() {
+            return;
+        }
+        let number = self.warp(warp.who(0).thread);
+        let of_warp = &mut self.warps[number];
+        of_warp.meet();
+        of_warp.tick += 1;
+        let mut own = Known::nothing(self.blocks);
+        own.releases = lanes(warp.alive)
+            .map(|lane| {
+                let who = warp.who(lane);
+                Release {
+                    thread: who.thread,
+                    epoch: who.epoch,
+                    syncs: who.syncs,
+                    tick: of_warp.tick,
+                }
+            })
+            .collect();
+        let who = warp.who(0);
+        own.seen = who.cluster.seen;
+        own.blocks[warp.rank as usize] = who.epoch;
+        own.join(&of_warp.known);
+        self.meeting[warp.rank as usize * BARRIERS + barrier as usize].join(&own);
+    }
+
+    /// Such a barrier has opened: what was released at it.
+    pub fn met(&mut self, rank: usize, barrier: u32) -> Rc<Known> {
+        let nothing = Known::nothing(self.blocks);
+        let place = self.meeting.get_mut(rank * BARRIERS + barrier as usize);
+        Rc::new(place.map_or_else(Known::default, |known| std::mem::replace(known, nothing)))
     }
 
     /// A barrier of the block has opened.

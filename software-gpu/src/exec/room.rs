@@ -72,7 +72,7 @@ impl<'a> Room<'a> {
             trace,
             ..
         } = std::mem::take(&mut all[0]);
-        let ordered = launch.checks.shared_races && !launch.program.mbarriers.is_empty();
+        let ordered = launch.checks.shared_races && launch.program.orders_some();
         let order = if ordered {
             Order::new(blocks as usize, launch.threads.div_ceil(32) as usize)
         } else {

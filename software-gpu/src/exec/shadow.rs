@@ -59,7 +59,7 @@ pub(super) struct Shadow {
     cells: Vec<Cell>,
     /// Reads by other blocks of the cluster; none where a block is by itself.
     visits: Vec<Mark>,
-    /// None in programs without barriers in shared memory.
+    /// None in programs in which only all threads of a block meet.
     more: Vec<More>,
     /// Bytes of a cell: the smallest element that the program accesses.
     grain: u32,
@@ -101,7 +101,7 @@ impl Shadow {
         blocks: u32,
     ) -> Shadow {
         let near = |space| matches!(space, Space::Shared | Space::Cluster | Space::Generic);
-        let ordered = races && !program.mbarriers.is_empty();
+        let ordered = races && program.orders_some();
         let elements = program
             .accesses
             .iter()

@@ -65,6 +65,15 @@ pub(crate) struct Program {
     waits: waits::Waits,
 }
 
+impl Program {
+    /// Some threads of a block can meet without the others: at barriers in shared memory, or at those of the block that
+    /// a number of threads opens.
+    pub fn orders_some(&self) -> bool {
+        let counts = |op: &Op| matches!(op, Op::Barrier { count: Some(_), .. });
+        !self.mbarriers.is_empty() || self.code.iter().any(|instruction| counts(&instruction.op))
+    }
+}
+
 /// A register slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Slot {

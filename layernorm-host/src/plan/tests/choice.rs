@@ -195,7 +195,8 @@ fn only_a_whole_device_of_the_kind_that_was_measured_gets_clusters_of_16() {
 fn a_row_that_starts_anywhere_goes_to_the_first_tile_for_such_rows_that_it_fits() {
     for (pass, dtype) in passes_and_dtypes() {
         let per_vector = VECTOR_BYTES as usize / dtype.size();
-        let ragged = pass.ragged_tiles(dtype).iter().map(|tile| {
+        let tiles = pass.ragged_tiles(dtype).iter();
+        let ragged = tiles.filter(|tile| tile.is_for(false)).map(|tile| {
             let (lanes, vecs) = (tile.lanes, tile.vecs);
             let longest = tile.max_vectors() as usize * per_vector;
             (longest, Variant::Ragged { lanes, vecs })
@@ -225,6 +226,53 @@ fn a_row_that_starts_anywhere_goes_to_the_first_tile_for_such_rows_that_it_fits(
     }
 }
 
+/// No more than its rows keep busy, and than its shared memory has room for.
+#[test]
+fn a_block_has_teams_for_its_rows() {
+    let launch = |n_rows: usize, max_shared: u32| {
+        let problem = problem(n_rows, 1024, DType::BF16);
+        let limits = Limits { max_shared, ..H100 };
+        let kernel = RowsKernel::choose(Pass::Backward, &problem, true, &limits);
+        let places = kernel.max_partials(&problem, &limits);
+        kernel.launch(&problem, places, &limits).unwrap().unwrap()
+    };
+    let team = *Pass::Backward
+        .tiles(DType::BF16)
+        .iter()
+        .find(|tile| (tile.lanes, tile.vecs) == (64, 2))
+        .unwrap();
+    let shared = 2 * team.of_teams(1).ring_bytes();
+    let all = H100.max_shared;
+    for (n_rows, max_shared, grid, teams) in [
+        (1, all, 1, 1),
+        (132, all, 132, 1),
+        // Two rows a block, one in the last.
+        (133, all, 67, 2),
+        (5 * 132, all, 132, 5),
+        (5 * 132 + 1, all, 111, 6),
+        (70_161, all, 132, 6),
+        (70_161, 3 * shared + STATIC_SHARED_BYTES, 132, 3),
+        (70_161, 4 * shared + STATIC_SHARED_BYTES - 1, 132, 3),
+        (70_161, shared + STATIC_SHARED_BYTES, 132, 1),
+    ] {
+        let launch = launch(n_rows, max_shared);
+        let wanted = Variant::Rows { lanes: 64, vecs: 2 };
+        assert_eq!(
+            launch.entry.variant(),
+            Some(wanted),
+            "{n_rows}, {max_shared}"
+        );
+        assert_eq!(
+            (launch.grid, launch.block),
+            (grid, teams * 64),
+            "{n_rows}, {max_shared}"
+        );
+        assert_eq!(launch.shared_bytes, teams * shared);
+    }
+    // Without room for one it is not its tile.
+    assert_ne!(launch(1, shared + STATIC_SHARED_BYTES - 1).block, 64);
+}
+
 #[test]
 fn a_device_with_little_shared_memory_gets_kernels_that_fit_it() {
     let t4 = Limits {
@@ -233,8 +281,11 @@ fn a_device_with_little_shared_memory_gets_kernels_that_fit_it() {
     };
     for (pass, dtype) in passes_and_dtypes() {
         for n_cols in [64, 512, 4095, 4096, 8191, 8192, 65_536] {
-            let kernel = RowsKernel::choose(pass, &problem(5, n_cols, dtype), true, &t4);
-            assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= t4.max_shared);
+            for n_rows in [5, 4096] {
+                let problem = problem(n_rows, n_cols, dtype);
+                let kernel = RowsKernel::choose(pass, &problem, true, &t4);
+                assert!(kernel.shared_bytes + STATIC_SHARED_BYTES <= t4.max_shared);
+            }
         }
     }
 }

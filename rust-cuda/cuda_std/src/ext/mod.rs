@@ -35,6 +35,29 @@ pub fn block_fence() {
     unsafe { membar_cta() }
 }
 
+/// A barrier for `THREADS` threads of the block: barrier `number` of its 16, of which
+/// [`sync_threads`](crate::thread::sync_threads) is number 0.
+///
+/// # Safety
+///
+/// `THREADS` is a multiple of 32, `number` below 16; whole warps reach this call, until there are `THREADS`, and meanwhile no others with the same
+/// number.
+#[inline(always)]
+pub unsafe fn sync_some_threads<const THREADS: u32>(number: u32) {
+    #[cfg(target_arch = "nvptx64")]
+    // SAFETY: this function's own condition. Not `nomem`: memory accesses stay on their side.
+    unsafe {
+        core::arch::asm!(
+            "bar.sync {number}, {threads};",
+            number = in(reg32) number,
+            threads = const THREADS,
+            options(nostack, preserves_flags),
+        )
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    let _ = number;
+}
+
 /// Ends the kernel with an error.
 #[gpu_only]
 #[inline(always)]
