@@ -438,7 +438,7 @@ fn partials_share(n_rows: usize, n_cols: usize, dtype: DType, direct: &Direct) -
     (2 * partials + gradients) as f64 / (3 * n_rows * n_cols * dtype.size()) as f64
 }
 
-/// 5 % from so many rows on: a row of partials for each multiprocessor. Fewer would leave some of them idle, which costs
+/// 5 % from so many rows on, of an H100, over the lengths above: a row of partials for each multiprocessor. Fewer would leave some of them idle, which costs
 /// more time than the partials (docs/performance.md).
 const ROWS_FOR_5_PERCENT: [(DType, usize); 3] =
     [(DType::F32, 4096), (DType::F16, 7168), (DType::BF16, 7168)];

@@ -1,12 +1,10 @@
 //! What a caller can leave out or ask for beside the plain passes: each with its result against the oracle, and
 //! with the bytes that it moves, which for what was left out are none.
 
-use layernorm_host::{BackwardPointers, DType, ForwardPointers, Problem, Strides};
-use layernorm_tests::check;
-use layernorm_tests::data::{Case, Inputs};
-use layernorm_tests::direct::{Direct, Done};
-use layernorm_tests::oracle::Output;
-use layernorm_tests::tolerance;
+use layernorm_host::{DType, Strides};
+use layernorm_tests::bench::Bench;
+use layernorm_tests::data::Case;
+use layernorm_tests::direct::Done;
 
 /// Rows in registers, at any start, in shared memory, and longer than that; backward by rows and by columns.
 const COLUMNS: [usize; 5] = [96, 1023, 1024, 4099, 16_448];
@@ -26,188 +24,9 @@ const N_ROWS: usize = 5;
 /// More than two for some of the seven such clusters that a device has.
 const LONG_ROWS: usize = 17;
 
-/// A case's operands on the device, what the oracle expects, and the sizes in bytes.
-struct Bench {
-    direct: Direct,
-    case: Case,
-    inputs: Inputs,
-    want: Output,
-    problem: Problem,
-    forward: ForwardPointers,
-    backward: BackwardPointers,
-    of_rows: u64,
-    of_columns: u64,
-    of_statistics: u64,
-}
-
-impl Bench {
-    fn new(case: Case) -> Bench {
-        let sm_count = if case.n_cols == LONG { 132 } else { 2 };
-        let direct = Direct::new("h100", sm_count, true);
-        let inputs = case.generate();
-        let want = check::expected(&case, &inputs);
-        let (dtype, parameter) = (case.dtype, case.parameter_dtype);
-        let statistics = dtype.accumulator();
-        let of_rows = case.n_rows * case.n_cols * dtype.size();
-        let of_columns = case.n_cols * parameter.size();
-        let of_statistics = case.n_rows * statistics.size();
-        let or_absent = |values: &Option<Vec<f64>>| {
-            values
-                .as_ref()
-                .map_or(0, |values| direct.upload(values, parameter))
-        };
-        let forward = ForwardPointers {
-            x: direct.upload(&inputs.x, dtype),
-            weight: or_absent(&inputs.weight),
-            bias: or_absent(&inputs.bias),
-            y: direct.alloc(of_rows),
-            mean: direct.alloc(of_statistics),
-            rstd: direct.alloc(of_statistics),
-            ..ForwardPointers::default()
-        };
-        let backward = BackwardPointers {
-            dy: direct.upload(&inputs.dy, dtype),
-            x: forward.x,
-            weight: forward.weight,
-            mean: direct.upload(&want.mean, statistics),
-            rstd: direct.upload(&want.rstd, statistics),
-            dx: direct.alloc(of_rows),
-            dweight: direct.alloc(of_columns),
-            dbias: direct.alloc(of_columns),
-            ..BackwardPointers::default()
-        };
-        let problem = Problem::new(case.n_rows, case.n_cols, dtype, parameter, case.eps);
-        Bench {
-            direct,
-            case,
-            inputs,
-            want,
-            problem: problem.expect("a problem"),
-            forward,
-            backward,
-            of_rows: of_rows as u64,
-            of_columns: of_columns as u64,
-            of_statistics: of_statistics as u64,
-        }
-    }
-
-    fn run_forward(&self) -> Done {
-        self.direct
-            .forward(&self.problem, &self.forward)
-            .expect("rows")
-    }
-
-    fn run_backward(&self) -> Vec<Done> {
-        self.direct.backward(&self.problem, &self.backward)
-    }
-
-    fn close(&self, name: &str, got: &[f64], want: &[f64], bound: impl Fn(usize, f64) -> f64) {
-        assert_eq!(got.len(), want.len(), "{name}");
-        for (i, (got, want)) in got.iter().zip(want).enumerate() {
-            // A NaN is within no bound.
-            let passes = (got - want).abs() <= bound(i, *want);
-            assert!(
-                passes,
-                "{:?}: {name}[{i}] is {got:e}, expected {want:e}",
-                self.case
-            );
-        }
-    }
-
-    fn y_is_right(&self) {
-        let want = &self.want;
-        let rows = self.gathered(self.forward.y, self.problem.strides().y);
-        self.close("y", &rows, &want.y, |i, y| {
-            let row = i / self.case.n_cols;
-            tolerance::y(self.case.dtype, y, want.y_terms[row])
-        });
-    }
-
-    fn statistics_are_right(&self) {
-        let dtype = self.case.dtype;
-        let read = |address| {
-            self.direct
-                .download(address, self.case.n_rows, dtype.accumulator())
-        };
-        let want = &self.want;
-        self.close("mean", &read(self.forward.mean), &want.mean, |i, _| {
-            tolerance::mean(dtype, want.mean_terms[i])
-        });
-        self.close("rstd", &read(self.forward.rstd), &want.rstd, |_, rstd| {
-            tolerance::rstd(dtype, rstd)
-        });
-    }
-
-    /// dx, with `added` to every element.
-    fn dx_is_right(&self, added: &[f64]) {
-        let want = &self.want;
-        let sums: Vec<f64> = match added {
-            [] => want.dx.clone(),
-            added => want
-                .dx
-                .iter()
-                .zip(added)
-                .map(|(dx, added)| dx + added)
-                .collect(),
-        };
-        let rows = self.gathered(self.backward.dx, self.problem.strides().dx);
-        self.close("dx", &rows, &sums, |i, dx| {
-            let row = i / self.case.n_cols;
-            let terms = want.dx_terms[row] + added.get(i).map_or(0.0, |added| added.abs());
-            tolerance::dx(self.case.dtype, dx, terms, want.dx_of_mean[row])
-        });
-    }
-
-    fn dweight_is_right(&self) {
-        let (parameter, want) = (self.case.parameter_dtype, &self.want);
-        let got = self
-            .direct
-            .download(self.backward.dweight, self.case.n_cols, parameter);
-        self.close("dweight", &got, &want.dweight, |c, value| {
-            let (terms, of_mean) = (want.dweight_terms[c], want.dweight_of_mean[c]);
-            tolerance::dweight(parameter, value, terms, of_mean, self.case.n_rows)
-        });
-    }
-
-    fn dbias_is_right(&self) {
-        let (parameter, want) = (self.case.parameter_dtype, &self.want);
-        let got = self
-            .direct
-            .download(self.backward.dbias, self.case.n_cols, parameter);
-        self.close("dbias", &got, &want.dbias, |c, value| {
-            tolerance::dbias(parameter, value, want.dbias_terms[c], self.case.n_rows)
-        });
-    }
-
-    /// The rows of a tensor whose rows lie apart, one after the other.
-    fn gathered(&self, address: u64, stride: usize) -> Vec<f64> {
-        let (n_cols, dtype) = (self.case.n_cols, self.case.dtype);
-        let row = |r: usize| {
-            let at = address + (r * stride * dtype.size()) as u64;
-            self.direct.download(at, n_cols, dtype)
-        };
-        (0..self.case.n_rows).flat_map(row).collect()
-    }
-
-    /// Rows that lie apart, with NaN between them.
-    fn scattered(&self, values: &[f64], stride: usize) -> u64 {
-        let (n_cols, dtype) = (self.case.n_cols, self.case.dtype);
-        let address = self
-            .direct
-            .upload(&vec![f64::NAN; self.case.n_rows * stride], dtype);
-        for (r, row) in values.chunks(n_cols).enumerate() {
-            let at = address + (r * stride * dtype.size()) as u64;
-            self.direct.write(at, row, dtype);
-        }
-        address
-    }
-
-    /// Holds what was read and written to so many bytes, of a launch over the rows.
-    fn moved(&self, what: &str, done: &Done, read: u64, written: u64) {
-        let name = format!("{what}, {:?}, {}", self.case, done.launch.entry);
-        assert_eq!(done.read(), read, "{name}: bytes read");
-        assert_eq!(done.written(), written, "{name}: bytes written");
-    }
+fn bench(case: Case) -> Bench {
+    let sm_count = if case.n_cols == LONG { 132 } else { 2 };
+    Bench::new(case, "h100", sm_count)
 }
 
 fn each(test: impl Fn(Case)) {
@@ -233,7 +52,7 @@ fn over_rows(done: &[Done]) -> &Done {
 fn without_weight_or_bias_neither_is_read() {
     each(|case| {
         for (weight, bias) in [(false, false), (true, false), (false, true), (true, true)] {
-            let bench = Bench::new(Case {
+            let bench = bench(Case {
                 weight,
                 bias,
                 ..case
@@ -253,7 +72,7 @@ fn without_weight_or_bias_neither_is_read() {
 fn f32_parameters_beside_half_precision_rows() {
     for dtype in [DType::F16, DType::BF16] {
         for n_cols in COLUMNS {
-            let bench = Bench::new(Case::new(N_ROWS, n_cols, dtype, DType::F32));
+            let bench = bench(Case::new(N_ROWS, n_cols, dtype, DType::F32));
             assert_eq!(bench.of_columns, 4 * n_cols as u64);
             let done = bench.run_forward();
             let written = bench.of_rows + 2 * bench.of_statistics;
@@ -270,7 +89,7 @@ fn f32_parameters_beside_half_precision_rows() {
 #[test]
 fn without_statistics_none_are_written() {
     each(|case| {
-        let mut bench = Bench::new(case);
+        let mut bench = bench(case);
         (bench.forward.mean, bench.forward.rstd) = (0, 0);
         let done = bench.run_forward();
         let read = bench.of_rows + 2 * bench.of_columns;
@@ -284,7 +103,7 @@ fn rows_that_lie_apart_are_read_and_written_without_their_gaps() {
     each(|case| {
         // A gap of whole vectors, and one that lets no row but the first start at a vector.
         for gap in [64, 3] {
-            let mut bench = Bench::new(case);
+            let mut bench = bench(case);
             let stride = case.n_cols + gap;
             let strides = Strides {
                 x: stride,
@@ -326,7 +145,7 @@ fn rows_that_lie_apart_are_read_and_written_without_their_gaps() {
 #[test]
 fn dx_over_dy() {
     each(|case| {
-        let mut bench = Bench::new(case);
+        let mut bench = bench(case);
         bench.backward.dx = bench.backward.dy;
         let done = bench.run_backward();
         let written = over_rows(&done).written();
@@ -341,7 +160,7 @@ fn dx_over_dy() {
 fn gradients_that_are_not_needed_move_no_bytes() {
     each(|case| {
         for bits in 1..8 {
-            let mut bench = Bench::new(case);
+            let mut bench = bench(case);
             let [dx, dweight, dbias] = [1, 2, 4].map(|bit| bits & bit != 0);
             if !dx {
                 bench.backward.dx = 0;
@@ -407,7 +226,7 @@ fn gradients_that_are_not_needed_move_no_bytes() {
 #[test]
 fn a_residual_is_added_in_the_same_pass() {
     each(|case| {
-        let mut bench = Bench::new(case);
+        let mut bench = bench(case);
         // Twice x less x: the sum is x again, exactly.
         let times = |factor: f64| {
             bench

@@ -1,9 +1,9 @@
 //! The backward pass with a row in registers: x and dy are read once, dx written once.
 //!
-//! `place` says how rows lie over threads. A block takes rows b, b + grid, ... and keeps its sums of dweight
-//! and dbias in registers, a column always in the same lane, while the next rows' x and dy are on their way
-//! into shared memory (`stage`). At its end the block writes one row of partials, which a second kernel
-//! sums in a fixed order (`partials`). No atomics: the same input gives the same bits.
+//! `place` says how rows lie over threads, and `team` which take rows together. A team takes every so many rows and keeps its
+//! sums of dweight and dbias in registers, a column always in the same lane, while the next rows' x and dy are on their
+//! way into shared memory (`stage`). At the end the block's teams add up to one row of partials, which a second kernel
+//! sums, in a fixed order (`partials`). No atomics: the same input gives the same bits.
 
 use cuda_std::{ext, thread};
 
@@ -67,22 +67,22 @@ struct Row<R, const VECS: usize> {
     statistics: [f32; 2],
 }
 
-/// What a lane keeps while its block goes through the rows.
+/// What a lane keeps while its team goes through the rows.
 pub struct Columns<R, const E: usize, const VECS: usize> {
     pub weight: [R; VECS],
     pub dweight: [[f32; E]; VECS],
     pub dbias: [[f32; E]; VECS],
-    /// For `sum_over_row`, which must alternate.
+    /// For `sum_in_team`, which must alternate.
     pub slot: u32,
 }
 
-/// Gradients of rows of up to `LANES * VECS * E` columns, in blocks of `BLOCK` threads. Each thread has the
+/// Gradients of rows of up to `LANES * VECS * E` columns, in blocks of up to `BLOCK` threads. Each thread has the
 /// next `STAGES - 1` rows on their way while it computes one.
 ///
 /// # Safety
 /// The arguments are as `abi::BackwardArgs` says; every row starts at a multiple of 16 bytes; `n_cols` is a
-/// multiple of `E` and at most `LANES * VECS * E`; `BLOCK` is the launch's block, and is `LANES` if that is
-/// above 32; the launch adds twice `Ring::WORDS` words of dynamic shared memory.
+/// multiple of `E` and at most `LANES * VECS * E`; the launch's block is whole teams, `BLOCK` threads at most, and adds
+/// twice `Ring::WORDS` words of dynamic shared memory for each.
 #[inline(always)]
 pub unsafe fn backward_rows<
     T,
@@ -99,6 +99,7 @@ pub unsafe fn backward_rows<
     W: Packed<E>,
     f32: Packed<E>,
 {
+    // With a row to each warp all wait for what the next row's address needs, and uniform registers come later.
     let team = match LANES != 32 {
         true => Team::<LANES, BLOCK>::uniform(),
         false => Team::<LANES, BLOCK>::new(),
@@ -212,6 +213,9 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
     {
         let partials = [p.partial_dweight, p.partial_dbias]
             .map(|partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols));
+        if partials[0].is_null() && partials[1].is_null() {
+            return;
+        }
         // SAFETY: the caller's, and the partials' row of this block is its own.
         unsafe {
             if Team::<LANES, BLOCK>::count() == 1 && LANES >= 32 && AT_ONCE {
@@ -230,7 +234,7 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
 /// All that comes after a row's x and dy are in registers.
 ///
 /// # Safety
-/// As for `backward_rows`; all threads of the warp, or of the block if the row has it, are here.
+/// As for `backward_rows`; all threads of the team are here.
 #[inline(always)]
 unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize, const BLOCK: u32>(
     p: Backward<T, W>,

@@ -177,7 +177,7 @@ pub struct Reduce<W> {
 #[inline(always)]
 pub unsafe fn reduce_partials<W: Packed<1>>(p: Reduce<W>) {
     const WARPS: u32 = REDUCE_BLOCK / 32;
-    // Two blocks a multiprocessor are 264 partials on an H100, four 528: eight would take one round more for each.
+    // A row of partials for each of an H100's 132 multiprocessors takes five, for two blocks of each nine.
     const AT_A_TIME: usize = 9;
     #[cfg(cuda_arch = "90")]
     ext::wait_for_dependencies();

@@ -9,7 +9,8 @@
 //! lane:         0  1  ... 15    0   1   ... 15
 //! ```
 //!
-//! A row has part of a warp, a warp, or a whole block. Blocks take rows in turn, a grid apart.
+//! A row has part of a warp, a warp, or a team of warps (`team`), which forward is the block. They take rows in turn, as many
+//! apart as there are in the grid.
 
 use cuda_std::thread;
 
@@ -20,11 +21,11 @@ use crate::team::Team;
 pub struct Place<const E: usize, const LANES: u32> {
     /// The thread's place among the `LANES` that share the row.
     pub lane: u32,
-    /// The first row of this thread's warp (of its block, if the row has the whole block).
+    /// The first row of this thread's team (forward of its warp, or its block if the row has that).
     pub first: u64,
     /// The thread's row, from `first`.
     pub in_warp: u32,
-    /// From one of the warp's turns to the next.
+    /// From one turn to the next.
     pub step: u64,
 }
 

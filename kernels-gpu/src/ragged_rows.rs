@@ -185,9 +185,9 @@ unsafe fn finish_forward<T, W, const E: usize, const LANES: u32, const VECS: usi
 /// row left in those after it, or where there is no row: times zero nothing, unless that row was NaN, and so dweight is.
 ///
 /// # Safety
-/// The arguments are as `abi::BackwardArgs` says; `n_cols` is at most `LANES * VECS * E`; `BLOCK` is the
-/// launch's block, and is `LANES` if that is above 32; the launch adds `2 * STAGES + 1` images of dynamic
-/// shared memory for each row of the block, and an f32 for each weight of each thread.
+/// The arguments are as `abi::BackwardArgs` says; `n_cols` is at most `LANES * VECS * E`; the launch's block is whole
+/// teams, `BLOCK` threads at most, and adds `2 * STAGES + 1` images of dynamic shared memory for each of its rows, and an
+/// f32 for each weight of each thread.
 #[inline(always)]
 pub unsafe fn backward_ragged<
     T,
@@ -204,6 +204,7 @@ pub unsafe fn backward_ragged<
     W: Packed<E> + Packed<1>,
     f32: Packed<E>,
 {
+    // As in `backward_rows`, but where there are not the registers without.
     let team = match LANES == 32 && VECS < 4 {
         true => Team::<LANES, BLOCK>::new(),
         false => Team::<LANES, BLOCK>::uniform(),
@@ -254,7 +255,7 @@ pub unsafe fn backward_ragged<
         // SAFETY: as above.
         unsafe { [x.load_ends::<T, true>(lane), dy.load_ends::<T, false>(lane)] }
     };
-    // What is after dy stays zero from here on, as the rows of a block end within a vector of each other. Not where a row
+    // What is after dy stays zero from here on, as the rows of a team end within a vector of each other. Not where a row
     // can be missing beside others (`LANES` below 32): its image keeps another's.
     for number in 0..2 * STAGES as u32 {
         // SAFETY: nothing is in it yet.
@@ -379,7 +380,7 @@ pub unsafe fn backward_ragged<
 /// Writes a row of dx: `dx` gives vector k of it, with what is added to it.
 ///
 /// # Safety
-/// As for `backward_ragged`, with dx not null; all threads of the warp, or of the block if the row has it,
+/// As for `backward_ragged`, with dx not null; all threads of the team
 /// are here. If dsum is not null, the row of it is in `exchange`, which is this row's; else they have no more
 /// to read there.
 #[inline(always)]
@@ -413,7 +414,7 @@ unsafe fn finish_backward<
     }
     let to = Span::new(p.dx.wrapping_add(at), n_cols);
     // SAFETY: the row exists, if only with no columns. Barriers lie around the use of the exchange, which is
-    // dsum's on the way in; they are the same in the whole block.
+    // dsum's on the way in; they are the same in the whole team.
     unsafe {
         if !p.dsum.is_null() {
             team.sync();

@@ -29,10 +29,11 @@ pub unsafe fn sum_over_row<const LANES: u32, const N: usize>(
     unsafe { sum_in_team(Team::<LANES, LANES>::new(), values, slot) }
 }
 
-/// The same where a block of up to `BLOCK` threads has several rows of more than 32 lanes.
+/// The same where a block of up to `BLOCK` threads has several rows of more than 32 lanes: each team has its warps' part of
+/// the slots.
 ///
 /// # Safety
-/// As for [`sum_over_row`], of the threads of a team.
+/// As for [`sum_over_row`], of the threads of a team and not of the block.
 #[inline(always)]
 pub unsafe fn sum_in_team<const LANES: u32, const BLOCK: u32, const N: usize>(
     team: Team<LANES, BLOCK>,

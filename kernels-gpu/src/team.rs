@@ -8,8 +8,8 @@ use cuda_std::{ext, thread, warp};
 
 use crate::place::forgotten;
 
-/// The team of this thread, in blocks of at most `BLOCK` threads, with rows of `LANES`. If those are the same, its block
-/// does not matter to it.
+/// The team of this thread, in blocks of at most `BLOCK` threads, with rows of `LANES`. If those are the same, its block is
+/// one team, or one of warps, of which only `SIZE`, `ROWS` and `sync` are then meant.
 #[derive(Clone, Copy)]
 pub struct Team<const LANES: u32, const BLOCK: u32> {
     /// Its number in the block.

@@ -7,13 +7,14 @@
 //! | as above, no tile, forward, and the row fits a block's shared memory | `shared`: the first of [`Pass::shared_tiles`] that it fits |
 //! | as above, longer, on a device from sm_90 on, and the row fits a cluster | `cluster`: the first of [`Pass::cluster_tiles`] that it fits and is long enough for, its registers or, backward, with the sums of dweight in shared memory; of 16 blocks only where the compute capability is 9.0 and there are more than 112 multiprocessors |
 //! | as above, forward, and the row fits a cluster's shared memory | `shared_cluster`: the first of [`Pass::shared_tiles`] that it fits |
-//! | not so aligned, and the row fits a ragged tile (backward, or of f16 or bf16) | `ragged`: the first that it fits |
+//! | not so aligned, and the row fits a ragged tile (backward, or of f16 or bf16) | `ragged`: the first that it fits and that is for the device's memory |
 //! | not so aligned, forward, f32, and the row fits a narrow tile | `narrow`: the first that it fits |
 //! | none of these, backward, and longer than 4096 columns | `sums`, then `columns`; not so aligned: `sums_narrow`, `columns_narrow` |
 //! | any other, and every row in f64 | `any` |
 //!
 //! The choice never looks at `n_rows`: a row's y and dx are the same bits whatever comes with it. (It has
-//! to above 2^31 blocks, which only rows of a few columns can reach.)
+//! to above 2^31 blocks, which only rows of a few columns can reach.) The number of teams in a backward block does look at it,
+//! and at the shared memory: no more of them than the rows keep busy, and than there is room for.
 
 mod kernel;
 
@@ -164,7 +165,7 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
 
 /// Bytes of workspace that a backward pass needs on a device with these limits, wherever its operands
 /// lie: two arrays `[n_partials, n_cols]` of f32 (f64 for f64), for dweight and for dbias, and
-/// [`row_sums_bytes`].
+/// [`row_sums_bytes`]. Enough for fewer rows, too.
 ///
 /// ```
 /// use layernorm_host::{DType, Problem, plan};
@@ -184,9 +185,8 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
 pub fn workspace_bytes(problem: &Problem, limits: &Limits) -> usize {
     let n_partials = [true, false]
         .map(|aligned| {
-            let kernel = RowsKernel::choose(Pass::Backward, problem, aligned, limits);
-            let blocks = kernel.blocks(problem);
-            blocks.min(u64::from(kernel.max_partials(problem, limits)))
+            RowsKernel::choose(Pass::Backward, problem, aligned, limits)
+                .partials_of_rows(problem, limits)
         })
         .into_iter()
         .max()

@@ -190,6 +190,18 @@ fn barrier_of_some() {
     assert_eq!(fault.other.unwrap().thread[0] ^ fault.site.thread[0], 64);
 }
 
+/// Teams that wait at the same barrier may open it for each other.
+#[test]
+fn barrier_of_two_teams() {
+    check(
+        ptx!("barrier_of_two_teams"),
+        1,
+        128,
+        FaultKind::BarrierDivergence,
+        "bar.sync",
+    );
+}
+
 #[test]
 fn shared_race_on_one_word() {
     let fault = check(
@@ -342,6 +354,14 @@ fn an_asynchronous_copy_that_is_not_waited_for() {
     assert!(fault.other.unwrap().text.contains("ld.shared.u32"));
 }
 
+/// It may come as late as its thread exits, over what is there by then.
+#[test]
+fn an_asynchronous_copy_that_is_never_waited_for() {
+    let text = ptx!("async_copy_at_the_end");
+    let fault = check(text, 1, 32, FaultKind::SharedRace, "ret");
+    assert!(fault.other.unwrap().text.contains("ld.shared.u32"));
+}
+
 #[test]
 fn without_checks_only_bounds_and_alignment_are_faults() {
     for text in [
@@ -369,6 +389,7 @@ fn right_kernels_are_right_under_every_seed() {
             (ptx!("global_race"), 8, 32),
             (ptx!("barrier_in_a_branch"), 3, 256),
             (ptx!("async_copy_not_waited_for"), 1, 32),
+            (ptx!("async_copy_at_the_end"), 1, 32),
         ] {
             let mut settings = Settings::default();
             settings.seed = Some(seed);

@@ -3,6 +3,7 @@
 //! `software.rs` and `cuda.rs` run it, each in a process of its own. To add a test, add it to a file of
 //! `suite`; to add a device, add a file beside `software.rs`.
 
+pub mod bench;
 pub mod bits;
 pub mod check;
 pub mod data;

@@ -16,7 +16,7 @@ pub struct RowTile {
     /// and the grid must have a place for every row.
     pub stages: u32,
     /// Blocks that a multiprocessor is meant to hold, which bounds their registers; 0: as the compiler
-    /// likes. The grid of a kernel with stages is this many for each multiprocessor.
+    /// likes. The grid of a kernel with stages is at most this many for each multiprocessor.
     pub blocks_per_sm: u32,
     /// The fewest vectors of a row that it is for: with more lanes idle, what comes after the tiles is faster.
     pub fewest: u32,
@@ -297,8 +297,8 @@ pub const FORWARD_RAGGED_TILES: &[RowTile] = &[
     tile(512, 4, 512, 0, 0),
 ];
 
-/// The backward pass's `rows` variants for f32, shortest row first. A multiprocessor has one block, of as many teams as it has
-/// registers for: they add up their sums of dweight and dbias in shared memory, so that there is one row of partials for
+/// The backward pass's `rows` variants for f32, shortest row first. A multiprocessor has one block (two, where that is faster),
+/// of as many teams as it has registers for: they add up their sums of dweight and dbias in shared memory, so that there is one row of partials for
 /// each multiprocessor.
 pub const BACKWARD_TILES_F32: &[RowTile] = &[
     tile(8, 1, 512, 2, 1),

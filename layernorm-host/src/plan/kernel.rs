@@ -29,6 +29,8 @@ pub(super) struct RowsKernel {
     pub block: u32,
     /// Rows that a block has in work at a time.
     pub rows_per_block: u32,
+    /// Rows that it has at least, of as many: those of one team.
+    pub rows_per_team: u32,
     /// Blocks that a multiprocessor is to hold, or rounds of clusters; `None`: there is a block for every row.
     pub blocks_per_sm: Option<u32>,
     pub shared_bytes: u32,
@@ -62,6 +64,7 @@ impl RowsKernel {
             entry: entry(pass, problem, variant),
             block: tile.block,
             rows_per_block: tile.rows_per_block(),
+            rows_per_team: tile.of_teams(1).rows_per_block(),
             blocks_per_sm: (tile.stages > 0).then_some(tile.blocks_per_sm),
             shared_bytes: ring(tile),
             column_parts: None,
@@ -140,6 +143,7 @@ impl RowsKernel {
             entry: entry(Pass::Forward, problem, Variant::of_shared(tile)),
             block: tile.block,
             rows_per_block: 1,
+            rows_per_team: 1,
             blocks_per_sm: (tile.rounds > 0).then_some(tile.rounds),
             shared_bytes: tile.bytes(vectors) as u32,
             column_parts: None,
@@ -153,6 +157,7 @@ impl RowsKernel {
             entry: entry(pass, problem, Variant::of_cluster(cluster)),
             block: cluster.tile.block,
             rows_per_block: 1,
+            rows_per_team: 1,
             blocks_per_sm: Some(cluster.rounds),
             shared_bytes: cluster_bytes(pass, problem, cluster),
             column_parts: None,
@@ -166,6 +171,7 @@ impl RowsKernel {
             entry: entry(pass, problem, Variant::Any),
             block: ANY_BLOCK,
             rows_per_block: 1,
+            rows_per_team: 1,
             blocks_per_sm: match pass {
                 Pass::Forward => None,
                 Pass::Backward => Some(ANY_BLOCKS_PER_SM),
@@ -187,6 +193,7 @@ impl RowsKernel {
             entry: entry(Pass::Backward, problem, Variant::Columns { narrow }),
             block: COLUMNS_BLOCK,
             rows_per_block: 1,
+            rows_per_team: 1,
             blocks_per_sm: Some(COLUMNS_BLOCKS_PER_SM),
             shared_bytes: 0,
             column_parts: Some(problem.n_cols_u32().div_ceil(part)),
@@ -225,6 +232,12 @@ impl RowsKernel {
     /// Blocks that give every row a place of its own.
     pub fn blocks(&self, problem: &Problem) -> u64 {
         (problem.n_rows() as u64).div_ceil(u64::from(self.rows_per_block))
+    }
+
+    /// The most rows of partials for so many rows or fewer, so that a caller's workspace for many rows is enough for fewer.
+    pub fn partials_of_rows(&self, problem: &Problem, limits: &Limits) -> u32 {
+        let turns = (problem.n_rows() as u64).div_ceil(u64::from(self.rows_per_team));
+        turns.min(u64::from(self.max_partials(problem, limits))) as u32
     }
 
     /// Blocks that the kernel is to be launched with at most; of a `cluster` kernel, clusters.

@@ -182,6 +182,10 @@ fn the_grid_stays_within_the_device() {
         forward(&row, &forward_args(&row), &small),
         Err(Error::Limit { max: 16, .. })
     ));
+    assert!(matches!(
+        backward(&row, &backward_args(&row), &small),
+        Err(Error::Limit { max: 16, .. })
+    ));
 }
 
 #[test]
@@ -199,6 +203,33 @@ fn partials_fit_the_workspace() {
                     let plan = backward(&problem, &args, &H100).unwrap();
                     assert!(plan.n_partials >= 1 && plan.n_partials as usize <= n_rows);
                     assert!(plan.n_partials as usize * one_row <= bytes);
+                }
+            }
+        }
+    }
+}
+
+/// A caller that has allocated for its largest batch has enough for any.
+#[test]
+fn more_rows_need_no_smaller_workspace() {
+    for max_shared in [64 << 10, 99 << 10, H100.max_shared] {
+        let limits = Limits { max_shared, ..H100 };
+        for dtype in DType::ALL {
+            for n_cols in [
+                1, 64, 129, 1000, 1024, 1536, 2047, 3071, 3072, 4096, 8192, 100_000,
+            ] {
+                let mut before = 0;
+                for n_rows in (0..1600).chain([4096, 7168, 70_161]) {
+                    let problem = problem(n_rows, n_cols, dtype);
+                    let bytes = workspace_bytes(&problem, &limits);
+                    assert!(bytes >= before, "{n_rows} rows of {n_cols}, {dtype}");
+                    before = bytes;
+                    let args = backward_args(&problem);
+                    for args in [args, BackwardArgs { dy: 2, ..args }] {
+                        let plan = backward(&problem, &args, &limits).unwrap();
+                        let written = plan.n_partials as usize * partial_row_bytes(&problem);
+                        assert!(written + row_sums_bytes(&problem, &limits) <= bytes);
+                    }
                 }
             }
         }

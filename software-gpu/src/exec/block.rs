@@ -16,6 +16,10 @@ struct Barrier {
     votes: u32,
     /// How many threads open it, if not all.
     count: Option<u32>,
+    /// The warps that wait or have arrived, a bit each.
+    warps: u32,
+    /// Those that opened it last, if not all did, and when.
+    before: (u32, u32),
 }
 
 /// The warps of a block.
@@ -125,9 +129,19 @@ impl Block {
             );
             return Err(Trouble::new(FaultKind::BarrierDivergence, lane, detail));
         }
+        let (before, epoch) = barrier.before;
+        let is_other = before != 0 && epoch == room.epoch() && before >> i & 1 == 0;
+        if is_other && room.launch.checks.barriers {
+            let lane = mask.trailing_zeros() as usize;
+            let detail = format!(
+                "barrier {id} was last opened by other warps, and nothing keeps this one from meeting them"
+            );
+            return Err(Trouble::new(FaultKind::BarrierDivergence, lane, detail));
+        }
         barrier.count = count;
         // Barriers count whole warps.
         barrier.arrived += 32;
+        barrier.warps |= 1 << i;
         if count.is_some() {
             room.order.meet(warp, id);
         }
@@ -157,6 +171,8 @@ impl Block {
                 arrived,
                 votes,
                 count,
+                warps,
+                ..
             } = self.barriers[id as usize];
             if arrived == 0 {
                 continue;
@@ -187,11 +203,24 @@ impl Block {
             }
             self.barriers[id as usize] = Barrier::default();
             match count {
-                Some(count) if count < room.launch.threads => self.release_some(room, id, votes),
+                Some(count) if count < room.launch.threads || !self.all_wait(id) => {
+                    self.barriers[id as usize].before = (warps, room.epoch());
+                    self.release_some(room, id, votes, count);
+                }
                 _ => self.release(room, id, votes),
             }
         }
         Ok(())
+    }
+
+    /// No warp has gone on after it arrived.
+    fn all_wait(&self, id: u32) -> bool {
+        let waits = |warp: &Warp| match warp.state {
+            State::Waiting { barrier, .. } => barrier == id,
+            State::Done => true,
+            _ => false,
+        };
+        self.warps.iter().all(waits)
     }
 
     /// Lets the warps at a barrier of all threads go on.
@@ -207,12 +236,12 @@ impl Block {
             warp.epoch = room.epoch();
             warp.cluster.seen = seen;
             warp.early = early;
-            warp.pass(room.launch, id, votes);
+            warp.pass(room.launch, id, votes, room.launch.threads);
         }
     }
 
     /// Lets the warps at a barrier of some threads go on: what lies before it for them does not for the others.
-    fn release_some(&mut self, room: &mut Room<'_>, id: u32, votes: u32) {
+    fn release_some(&mut self, room: &mut Room<'_>, id: u32, votes: u32, count: u32) {
         let met = room.order.met(room.rank(), id);
         let waits = |warp: &&mut Warp| matches!(warp.state, State::Waiting { barrier, .. } if barrier == id);
         let (mut seen, mut early) = (0, true);
@@ -223,14 +252,14 @@ impl Block {
         for warp in self.warps.iter_mut().filter(waits) {
             room.order.acquire(warp, warp.alive, &met);
             (warp.cluster.seen, warp.early) = (seen, early);
-            warp.pass(room.launch, id, votes);
+            warp.pass(room.launch, id, votes, count);
         }
     }
 }
 
 impl Warp {
     /// Goes on behind a barrier, if it waits there.
-    fn pass(&mut self, launch: &Launch<'_>, id: u32, votes: u32) {
+    fn pass(&mut self, launch: &Launch<'_>, id: u32, votes: u32, threads: u32) {
         let State::Waiting { barrier, pc } = self.state else {
             return;
         };
@@ -244,9 +273,7 @@ impl Warp {
         let truth = |value: bool| if value { u32::MAX } else { 0 };
         match kind {
             BarrierKind::Count { d, .. } => self.spread(d, self.mask, votes),
-            BarrierKind::All { d, .. } => {
-                self.set_predicate(d, self.mask, truth(votes == launch.threads))
-            }
+            BarrierKind::All { d, .. } => self.set_predicate(d, self.mask, truth(votes == threads)),
             BarrierKind::Any { d, .. } => self.set_predicate(d, self.mask, truth(votes > 0)),
             BarrierKind::Wait | BarrierKind::Arrive => {}
         }

@@ -155,6 +155,27 @@ pub(super) fn issue(
     Ok(())
 }
 
+/// Threads exit: their copies that were never waited for may come as late as this, over what is there by now.
+pub(super) fn exit(room: &mut Room<'_>, warp: &mut Warp, mask: u32) -> Outcome<()> {
+    if room.shadow.is_off() {
+        return Ok(());
+    }
+    for copy in std::mem::take(&mut warp.copies.pending) {
+        let lane = usize::from(copy.lane);
+        if mask >> lane & 1 == 1 {
+            room.touch(
+                How::Write,
+                copy.to.into(),
+                copy.bytes.into(),
+                warp.who(lane),
+            )?;
+        } else {
+            warp.copies.pending.push(copy);
+        }
+    }
+    Ok(())
+}
+
 /// Lets the copies of all but the last `keep` groups land.
 pub(super) fn wait(
     room: &mut Room<'_>,

@@ -69,6 +69,8 @@ pub(super) struct Shadow {
     first: u32,
     races: bool,
     initialised: bool,
+    /// `more` is kept.
+    ordered: bool,
 }
 
 /// Who makes an access.
@@ -122,6 +124,7 @@ impl Shadow {
             first: 0,
             races,
             initialised,
+            ordered,
         }
     }
 
@@ -221,6 +224,14 @@ impl Shadow {
                 read
             };
             let mut mark = mark;
+            let tick = if visitor { at.visit } else { at.read };
+            // With no barrier of all between, but one of some: those that it orders are not held against what follows.
+            let known = self.ordered && read.epoch == epoch && order.knows(who, read, tick);
+            if known {
+                mark.arrived = mark.arrived.max(read.arrived);
+                *read = mark;
+                return Ok(());
+            }
             if read.epoch == epoch && u32::from(read.thread) != who.thread {
                 let same = u32::from(read.thread) / 32 == who.thread / 32;
                 mark.other_warps = read.other_warps || !same;

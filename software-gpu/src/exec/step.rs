@@ -65,6 +65,7 @@ fn run_here(room: &mut Room<'_>, warp: &mut Warp, turn: u32) -> Outcome<Stop> {
                 if mask != 0 {
                     let pc = warp.pc;
                     let rest = warp.mask & !mask;
+                    copies::exit(room, warp, mask)?;
                     if !warp.exit(mask) {
                         return Ok(Stop::Done);
                     }

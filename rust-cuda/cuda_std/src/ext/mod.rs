@@ -42,20 +42,15 @@ pub fn block_fence() {
 ///
 /// `THREADS` is a multiple of 32, `number` below 16; whole warps reach this call, until there are `THREADS`, and meanwhile no others with the same
 /// number.
+#[gpu_only]
 #[inline(always)]
 pub unsafe fn sync_some_threads<const THREADS: u32>(number: u32) {
-    #[cfg(target_arch = "nvptx64")]
-    // SAFETY: this function's own condition. Not `nomem`: memory accesses stay on their side.
-    unsafe {
-        core::arch::asm!(
-            "bar.sync {number}, {threads};",
-            number = in(reg32) number,
-            threads = const THREADS,
-            options(nostack, preserves_flags),
-        )
+    unsafe extern "C" {
+        #[link_name = "llvm.nvvm.barrier.cta.sync.aligned.count"]
+        fn barrier(number: u32, threads: u32);
     }
-    #[cfg(not(target_arch = "nvptx64"))]
-    let _ = number;
+    // SAFETY: this function's own condition.
+    unsafe { barrier(number, THREADS) }
 }
 
 /// Ends the kernel with an error.

@@ -1,0 +1,81 @@
+//! Backward kernels with all counts of teams in a block that their tiles have: every tile, on one multiprocessor, with a last
+//! turn that not all teams have rows for.
+
+use layernorm_host::{DType, Pass, Variant};
+use layernorm_tests::bench::Bench;
+use layernorm_tests::data::Case;
+
+const DTYPES: [(DType, DType); 3] = [
+    (DType::F32, DType::F32),
+    (DType::F16, DType::F16),
+    (DType::BF16, DType::F32),
+];
+
+/// Runs each tile of a device's tables for rows that start anywhere, or not, with one team, two, all but one, and all.
+fn every_tile(model: &str, fast: bool, anywhere: bool) {
+    let mut several = 0;
+    for (dtype, parameter) in DTYPES {
+        let tiles = match anywhere {
+            true => Pass::Backward.ragged_tiles(dtype),
+            false => Pass::Backward.tiles(dtype),
+        };
+        for tile in tiles.iter().filter(|tile| tile.is_for(fast)) {
+            let (lanes, vecs) = (tile.lanes, tile.vecs);
+            let variant = match anywhere {
+                true => Variant::Ragged { lanes, vecs },
+                false => Variant::Rows { lanes, vecs },
+            };
+            let most = tile.teams();
+            let mut counts = vec![1, 2, most.saturating_sub(1), most];
+            counts.retain(|teams| (1..=most).contains(teams));
+            counts.sort_unstable();
+            counts.dedup();
+            for teams in counts {
+                let n_cols = tile.max_vectors() as usize * 16 / dtype.size();
+                let n_cols = n_cols - usize::from(anywhere);
+                let of_team = tile.of_teams(1).rows_per_block() as usize;
+                // One row for the last team, and with all of them one more for the first.
+                let n_rows = match teams as usize {
+                    teams if teams == most as usize => teams * of_team + 1,
+                    teams => (teams - 1) * of_team + 1,
+                };
+                let case = Case::new(n_rows, n_cols, dtype, parameter);
+                let [dx, by_one_team] = [1, 1 << 10].map(|sm_count| {
+                    let bench = Bench::new(case, model, sm_count);
+                    let done = bench.run_backward();
+                    let rows = &done[0].launch;
+                    assert_eq!(rows.entry.variant(), Some(variant), "{case:?}");
+                    let wanted = if sm_count == 1 { teams } else { 1 };
+                    if tile.blocks_per_sm == 1 {
+                        assert_eq!(rows.block, wanted * tile.team(), "{case:?}");
+                    }
+                    bench.dx_is_right(&[]);
+                    bench.dweight_is_right();
+                    bench.dbias_is_right();
+                    bench
+                        .direct
+                        .download(bench.backward.dx, n_rows * n_cols, dtype)
+                });
+                assert_eq!(dx, by_one_team, "{case:?}: dx depends on the teams");
+                several += u32::from(teams > 1);
+            }
+        }
+    }
+    assert!(several >= 20, "{several}");
+}
+
+#[test]
+fn every_tile_for_aligned_rows() {
+    every_tile("h100", false, false);
+}
+
+#[test]
+fn every_tile_for_rows_anywhere() {
+    every_tile("h100", false, true);
+}
+
+#[test]
+fn every_tile_of_a_device_with_fast_memory() {
+    every_tile("h200", true, false);
+    every_tile("h200", true, true);
+}
