@@ -15,10 +15,12 @@
 //!
 //! Where x is f64, so are mean, rstd and the partials, which are f32 for all others.
 
+mod long_tiles;
 mod tiles;
 
 use core::ffi::c_void;
 
+pub use long_tiles::*;
 pub use tiles::*;
 
 /// Bytes that one lane moves in one access. In a `rows` variant every row's start, and `n_cols` times the

@@ -190,6 +190,18 @@ fn barrier_of_some() {
     assert_eq!(fault.other.unwrap().thread[0] ^ fault.site.thread[0], 64);
 }
 
+/// Who arrives and does not wait is ordered up to there.
+#[test]
+fn barrier_arrived_at() {
+    check(
+        ptx!("barrier_arrived_at"),
+        1,
+        64,
+        FaultKind::SharedRace,
+        "shared.u32",
+    );
+}
+
 /// Teams that wait at the same barrier may open it for each other.
 #[test]
 fn barrier_of_two_teams() {

@@ -203,7 +203,7 @@ impl Block {
             }
             self.barriers[id as usize] = Barrier::default();
             match count {
-                Some(count) if count < room.launch.threads || !self.all_wait(id) => {
+                Some(count) if count < room.launch.threads || !self.all_wait(id, warps) => {
                     self.barriers[id as usize].before = (warps, room.epoch());
                     self.release_some(room, id, votes, count);
                 }
@@ -213,14 +213,12 @@ impl Block {
         Ok(())
     }
 
-    /// No warp has gone on after it arrived.
-    fn all_wait(&self, id: u32) -> bool {
-        let waits = |warp: &Warp| match warp.state {
-            State::Waiting { barrier, .. } => barrier == id,
-            State::Done => true,
-            _ => false,
-        };
-        self.warps.iter().all(waits)
+    /// All these warps wait at the barrier: none has arrived and gone on.
+    fn all_wait(&self, id: u32, warps: u32) -> bool {
+        let waits =
+            |warp: &Warp| matches!(warp.state, State::Waiting { barrier, .. } if barrier == id);
+        let waiting = self.warps.iter().filter(|warp| waits(warp)).count();
+        waiting == warps.count_ones() as usize
     }
 
     /// Lets the warps at a barrier of all threads go on.

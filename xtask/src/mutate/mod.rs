@@ -4,6 +4,7 @@
 //! A device fault is built to PTX, into the image of its kind, and the suite runs it on the software GPU. A host fault
 //! is built into the library, and the suite runs on the CPU and on the software GPU. `faults` has the faults.
 
+mod fault;
 mod faults;
 mod scratch;
 mod suite;
@@ -17,7 +18,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use cuda_builder::{CudaBuilder, Toolchain};
 
-use self::faults::{FAULTS, Fault, Kind};
+use self::fault::{Fault, Kind};
+use self::faults::FAULTS;
 use self::scratch::Tree;
 use self::suite::{Control, Outcome, Suite};
 use crate::images::{self, IMAGES};

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::faults::{Fault, replaced};
+use super::fault::{Fault, replaced};
 
 /// A copy.
 pub struct Tree {

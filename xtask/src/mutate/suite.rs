@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::faults::Kind;
+use super::fault::Kind;
 use super::scratch::Tree;
 
 /// The variable that names the file to take PTX from.
