@@ -1,5 +1,5 @@
 //! Backward kernels with all counts of teams in a block that their tiles have: every tile, on one multiprocessor, with a last
-//! turn that not all teams have rows for.
+//! turn that not all teams have rows for; and the same rows as few, whose kernel has every tile's lanes.
 
 use layernorm_host::{DType, Pass, Variant};
 use layernorm_tests::bench::Bench;
@@ -39,15 +39,26 @@ fn every_tile(model: &str, fast: bool, anywhere: bool) {
                     teams if teams == most as usize => teams * of_team + 1,
                     teams => (teams - 1) * of_team + 1,
                 };
-                let case = Case::new(n_rows, n_cols, dtype, parameter);
-                let [dx, by_one_team] = [1, 1 << 10].map(|sm_count| {
+                let [dx, by_one_team, few] = [
+                    (1, true, Some(teams)),
+                    (1 << 10, true, Some(1)),
+                    (1 << 10, false, None),
+                ]
+                .map(|(sm_count, in_place, teams)| {
+                    let case = Case {
+                        in_place,
+                        ..Case::new(n_rows, n_cols, dtype, parameter)
+                    };
                     let bench = Bench::new(case, model, sm_count);
                     let done = bench.run_backward();
                     let rows = &done[0].launch;
+                    let narrow = anywhere;
+                    let variant = teams.map_or(Variant::Few { narrow }, |_| variant);
                     assert_eq!(rows.entry.variant(), Some(variant), "{case:?}");
-                    let wanted = if sm_count == 1 { teams } else { 1 };
-                    if tile.blocks_per_sm == 1 {
-                        assert_eq!(rows.block, wanted * tile.team(), "{case:?}");
+                    if tile.blocks_per_sm == 1
+                        && let Some(teams) = teams
+                    {
+                        assert_eq!(rows.block, teams * tile.team(), "{case:?}");
                     }
                     bench.dx_is_right(&[]);
                     bench.dweight_is_right();
@@ -56,7 +67,8 @@ fn every_tile(model: &str, fast: bool, anywhere: bool) {
                         .direct
                         .download(bench.backward.dx, n_rows * n_cols, dtype)
                 });
-                assert_eq!(dx, by_one_team, "{case:?}: dx depends on the teams");
+                assert_eq!(dx, by_one_team, "{n_rows} x {n_cols} {dtype}: by teams");
+                assert_eq!(dx, few, "{n_rows} x {n_cols} {dtype}: as a few rows");
                 several += u32::from(teams > 1);
             }
         }

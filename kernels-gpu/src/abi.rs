@@ -8,7 +8,7 @@
 //! |---|---|
 //! | pass | `forward`, `backward` |
 //! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first), `f64_f64` (`any` alone) |
-//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `ragged_<lanes>x<vecs>` (the same for rows that start anywhere; forward for 16-bit x alone), `narrow_<lanes>x<vecs>` (one element an access; forward for f32 alone), `shared_<stages>` (a row in shared memory, forward alone), `shared_cluster_<blocks>` (a row in the shared memory of a cluster's blocks, forward alone; the image for sm_90 alone), `cluster_<blocks>x<lanes>x<vecs>` (a long row over the blocks of a cluster; the image for sm_90 alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `any` |
+//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `ragged_<lanes>x<vecs>` (the same for rows that start anywhere; forward for 16-bit x alone), `narrow_<lanes>x<vecs>` (one element an access; forward for f32 alone), `shared_<stages>` (a row in shared memory, forward alone), `shared_cluster_<blocks>` (a row in the shared memory of a cluster's blocks, forward alone; the image for sm_90 alone), `cluster_<blocks>x<lanes>x<vecs>` (a long row over the blocks of a cluster; the image for sm_90 alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `few` (a few rows in one launch, backward alone; `few_narrow`: one element an access), `any` |
 //!
 //! The second kernel of the backward pass is `layernorm_reduce_<weight>`, with weight one of `f32`,
 //! `f16`, `bf16`, `f64`.
@@ -49,6 +49,19 @@ pub const ANY_BLOCK: u32 = 256;
 /// Threads in a block of the `reduce` kernels, as [`REDUCE_COLS`] columns by rows of partials. The grid has
 /// two rows: dweight, dbias.
 pub const REDUCE_BLOCK: u32 = 1024;
+
+/// Columns of dweight and dbias that a block of a `few` kernel takes at a time.
+pub const FEW_COLS: u32 = 32;
+
+/// Threads in a block of a `few` kernel at most, for x of so many bytes an element.
+pub const fn few_block(size: u32) -> u32 {
+    if size == 4 { 512 } else { 256 }
+}
+
+/// Vectors of 16 bytes that a lane of a `few` kernel has, for x of so many bytes an element: as many as in any tile.
+pub const fn few_vecs(size: u32, narrow: bool) -> u32 {
+    if size == 4 && narrow { 5 } else { 4 }
+}
 
 /// Columns of dweight and dbias that one block of a `reduce` kernel sums.
 pub const REDUCE_COLS: u32 = 32;
@@ -143,6 +156,51 @@ arguments! {
         inv_n: f32,
         /// `[n_rows, 2]`, f32: what a `sums` kernel writes and a `columns` kernel reads; others ignore it.
         row_sums: u64,
+    }
+}
+
+arguments! {
+    /// Parameters of a `few` kernel: all gradients in one launch. Addresses are of device memory, 0 where absent.
+    ///
+    /// The grid's last `column_blocks` blocks write dweight and dbias, those before them dx: a row for every `lanes` threads,
+    /// of which a block has a power of two, or is one row.
+    FewArgs, 18 {
+        /// `[n_rows, n_cols]`, x's dtype.
+        dy: u64,
+        /// `[n_rows, n_cols]`, x's dtype: what the forward pass normalised.
+        x: u64,
+        /// `[n_cols]`, weight's dtype; 0: ones.
+        weight: u64,
+        /// `[n_rows]`, f32, from the forward pass.
+        mean: u64,
+        /// `[n_rows]`, f32, from the forward pass.
+        rstd: u64,
+        /// `[n_rows, n_cols]`, x's dtype and dx's row stride: a gradient added to dx; 0: none.
+        dsum: u64,
+        /// `[n_rows, n_cols]`, x's dtype: written by the blocks for rows; not dy, unless there are none for columns.
+        dx: u64,
+        /// `[n_cols]`, weight's dtype: written by the blocks for columns; 0: not computed.
+        dweight: u64,
+        /// `[n_cols]`, weight's dtype: likewise.
+        dbias: u64,
+        /// Elements from one row of dy to the next.
+        dy_stride: u64,
+        /// Elements from one row of x to the next.
+        x_stride: u64,
+        /// Elements from one row of dx (and dsum) to the next.
+        dx_stride: u64,
+        /// Rows.
+        n_rows: u32,
+        /// Columns, at least 1.
+        n_cols: u32,
+        /// 1 / n_cols, rounded to f32.
+        inv_n: f32,
+        /// Threads that share a row, as in a `rows` or `ragged` kernel: a power of two up to 32, or a multiple of 32.
+        lanes: u32,
+        /// Blocks for columns; 0: neither dweight nor dbias is computed.
+        column_blocks: u32,
+        /// 1: dweight and dbias are added to what is there; 0: they replace it.
+        accumulate: u32,
     }
 }
 

@@ -7,12 +7,13 @@ use crate::abi::{
     ANY_BLOCK, BACKWARD_RAGGED_TILES_F32, BACKWARD_RAGGED_TILES_HALF, BACKWARD_TILES_BF16,
     BACKWARD_TILES_F16, BACKWARD_TILES_F32, COLUMNS_BLOCK, FORWARD_NARROW_TILES,
     FORWARD_RAGGED_TILES, FORWARD_SHARED_F32, FORWARD_SHARED_HALF, FORWARD_TILES_F32,
-    FORWARD_TILES_HALF, REDUCE_BLOCK, RowTile, SUMS_BLOCK, SharedTile, columns_vecs, find_shared,
-    find_tile,
+    FORWARD_TILES_HALF, REDUCE_BLOCK, RowTile, SUMS_BLOCK, SharedTile, columns_vecs, few_block,
+    few_vecs, find_shared, find_tile,
 };
 use crate::any::{backward_any, forward_any};
 use crate::backward::{Backward, backward_rows};
 use crate::columns::{backward_columns, backward_sums};
+use crate::few::{Few, backward_few};
 use crate::forward::{Forward, forward_rows};
 use crate::partials::{Reduce, reduce_partials};
 use crate::ragged_rows::{backward_ragged, forward_ragged};
@@ -225,6 +226,78 @@ kernels_half!(f16 f32 8);
 kernels_half!(bf16 bf16 8);
 #[cfg(not(cuda_arch = "90"))]
 kernels_half!(bf16 f32 8);
+
+/// The backward pass of a few rows.
+macro_rules! few {
+    ($($x:ident $w:ident $e:literal),*) => {$(
+        few!(@one $x $w $e "few" false);
+        few!(@one $x $w $e "few_narrow" true);
+    )*};
+    (@one $x:ident $w:ident $e:literal $variant:literal $narrow:literal) => {
+        const _: () = {
+            const SIZE: u32 = 16 / $e;
+            const BLOCK: u32 = few_block(SIZE);
+            #[unsafe(export_name = concat!("layernorm_backward_", stringify!($x), "_", stringify!($w), "_", $variant))]
+            #[kernel]
+            #[launch_bounds(BLOCK, 1)]
+            #[allow(clippy::too_many_arguments)]
+            pub unsafe fn entry(
+                dy: *const $x,
+                x: *const $x,
+                weight: *const $w,
+                mean: *const f32,
+                rstd: *const f32,
+                dsum: *const $x,
+                dx: *mut $x,
+                dweight: *mut $w,
+                dbias: *mut $w,
+                dy_stride: u64,
+                x_stride: u64,
+                dx_stride: u64,
+                n_rows: u32,
+                n_cols: u32,
+                inv_n: f32,
+                lanes: u32,
+                column_blocks: u32,
+                accumulate: u32,
+            ) {
+                // SAFETY: the host launches it as `abi::FewArgs` says, in blocks of this size at most.
+                unsafe {
+                    backward_few::<
+                        $x,
+                        $w,
+                        $e,
+                        { few_vecs(SIZE, $narrow) as usize },
+                        { BLOCK as usize },
+                        $narrow,
+                    >(Few {
+                        dy,
+                        x,
+                        weight,
+                        mean,
+                        rstd,
+                        dsum,
+                        dx,
+                        dweight,
+                        dbias,
+                        dy_stride,
+                        x_stride,
+                        dx_stride,
+                        n_rows,
+                        n_cols,
+                        inv_n,
+                        lanes,
+                        column_blocks,
+                        accumulate,
+                    })
+                }
+            }
+        };
+    };
+}
+
+#[cfg(not(cuda_arch = "90"))]
+few!(f32 f32 4, f16 f16 8, f16 f32 8, bf16 bf16 8, bf16 f32 8);
 
 /// The second kernel of the backward pass, for a dtype of dweight and dbias.
 macro_rules! reduce {

@@ -8,6 +8,7 @@
 //! | the formula, with a row in registers | `forward`, `backward` |
 //! | forward, with a row in shared memory | `shared_row` |
 //! | backward, for long rows, in two kernels | `columns` |
+//! | backward, for a few rows, in one launch | `few` |
 //! | both passes, with a long row over a cluster's blocks | `cluster`, `cluster_forward`, `cluster_backward`, `cluster_wide` |
 //! | dweight and dbias over blocks | `partials` |
 //! | both passes for rows of any length | `any` |
@@ -48,6 +49,7 @@ mod double;
 mod entry;
 #[cfg(any(cuda_arch = "90", not(target_arch = "nvptx64")))]
 mod cluster_entry;
+mod few;
 mod forward;
 mod kept;
 mod partials;

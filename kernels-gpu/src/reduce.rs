@@ -1,7 +1,7 @@
 //! Sums over the threads that share a row, in an order that never changes.
 
 use cuda_std::ext::{self, Shared};
-use cuda_std::shared_words;
+use cuda_std::{shared_words, thread};
 
 use crate::team::Team;
 
@@ -106,6 +106,63 @@ pub unsafe fn sum_in_team<const LANES: u32, const BLOCK: u32, const N: usize>(
         distance /= 2;
     }
     values
+}
+
+/// [`sum_over_row`] where the launch says how many lanes share a row, and a block has any number of rows: the same bits.
+///
+/// # Safety
+/// All threads of the block call it together, once; `lane` is this thread's in its row; `lanes` is a power of two up to 32,
+/// or a multiple of 32.
+#[inline(always)]
+pub unsafe fn sum_over_some<const N: usize>(
+    lanes: u32,
+    lane: u32,
+    mut values: [f32; N],
+) -> [f32; N] {
+    let butterfly = |mut values: [f32; N], lanes: u32| {
+        let mut distance = lanes / 2;
+        while distance > 0 {
+            for n in 0..N {
+                // SAFETY: the caller's: the warp is converged.
+                values[n] += unsafe { ext::shuffle_xor_f32(ext::FULL_MASK, values[n], distance) };
+            }
+            distance /= 2;
+        }
+        values
+    };
+    values = butterfly(values, lanes.min(32));
+    if lanes <= 32 {
+        return values;
+    }
+    let warps = lanes / 32;
+    let sums: Shared<f32> = shared_words![f32; 2 * MAX_WARPS as usize];
+    let of_warp = (thread::thread_idx_x() - lane) / 32;
+    if lane.is_multiple_of(32) {
+        for n in 0..N {
+            // SAFETY: N <= 2 and a block has at most 32 warps; only this warp's first lane writes it.
+            unsafe { sums.store(n as u32 * MAX_WARPS + of_warp + lane / 32, values[n]) };
+        }
+    }
+    thread::sync_threads();
+    let one_by_one = warps <= 8 && warps.is_power_of_two();
+    for n in 0..N {
+        let sums = sums.offset(n as u32 * MAX_WARPS + of_warp);
+        // SAFETY: written before the barrier.
+        let of = |warp: u32| match warp < warps {
+            true => unsafe { sums.load(warp) },
+            false => 0.0,
+        };
+        values[n] = match (one_by_one, warps) {
+            (true, 2) => of(0) + of(1),
+            // Of four warps, the second four are zeros.
+            (true, _) => ((of(0) + of(1)) + (of(2) + of(3))) + ((of(4) + of(5)) + (of(6) + of(7))),
+            (false, _) => of(lane & (warps.next_power_of_two() - 1)),
+        };
+    }
+    match one_by_one {
+        true => values,
+        false => butterfly(values, warps.next_power_of_two()),
+    }
 }
 
 /// The sum of an array, in pairs: less rounding, and a shorter chain, than one by one.

@@ -4,7 +4,8 @@
 //! `plan CAPABILITY SM_COUNT MAX_SHARED_BYTES MEMORY_KHZ MEMORY_BUS_BITS X_DTYPE WEIGHT_DTYPE N_ROWS N_COLS...`, for an H100:
 //! `cargo run --release --example plan -- 90 132 232448 2619000 5120 bf16 bf16 32768 1024 4096`
 //!
-//! With `CLUSTERS=off` in the environment it plans as for a device without thread-block clusters, to compare.
+//! With `CLUSTERS=off` in the environment it plans as for a device without thread-block clusters, to compare; with
+//! `IN_PLACE=on` for dx over dy.
 //!
 //! A line of JSON for each pass: how large a workspace it needs, and its launches in their order. A launch has
 //! the image that its entry point is in (90: `layernorm_sm_90.ptx`), grid, block, cluster, dynamic shared
@@ -13,7 +14,7 @@
 
 use std::ffi::c_void;
 
-use kernels_gpu::abi::{BackwardArgs, ForwardArgs, ReduceArgs};
+use kernels_gpu::abi::{BackwardArgs, FewArgs, ForwardArgs, ReduceArgs};
 use layernorm_host::plan::{self, Launch, Limits};
 use layernorm_host::{BackwardPointers, DType, ForwardPointers, IMAGES, Problem};
 
@@ -94,7 +95,10 @@ fn print_backward(problem: &Problem, limits: &Limits, capability: u32) -> Result
         weight: address("weight"),
         mean: address("mean"),
         rstd: address("rstd"),
-        dx: address("dx"),
+        dx: match std::env::var("IN_PLACE").as_deref() {
+            Ok("on") => address("dy"),
+            _ => address("dx"),
+        },
         dweight: address("dweight"),
         dbias: address("dbias"),
         workspace: address("workspace"),
@@ -108,6 +112,9 @@ fn print_backward(problem: &Problem, limits: &Limits, capability: u32) -> Result
         .flatten()
         .map(|launch| json(launch, &rows, capability))
         .collect();
+    if let (Some(few), Some(args)) = (&launches.plan.few, &launches.few) {
+        lines.push(json(&few.launch, &few_parameters(args), capability));
+    }
     if let Some(reduce) = &launches.reduce {
         let parameters = reduce_parameters(reduce);
         lines.push(json(&launches.plan.reduce, &parameters, capability));
@@ -253,6 +260,32 @@ fn backward_parameters(args: &BackwardArgs) -> Vec<String> {
             n_cols: u32,
             inv_n: f32,
             row_sums: address,
+        }
+    )
+}
+
+fn few_parameters(args: &FewArgs) -> Vec<String> {
+    parameters!(
+        args,
+        FewArgs {
+            dy: address,
+            x: address,
+            weight: address,
+            mean: address,
+            rstd: address,
+            dsum: address,
+            dx: address,
+            dweight: address,
+            dbias: address,
+            dy_stride: u64,
+            x_stride: u64,
+            dx_stride: u64,
+            n_rows: u32,
+            n_cols: u32,
+            inv_n: f32,
+            lanes: u32,
+            column_blocks: u32,
+            accumulate: u32,
         }
     )
 }

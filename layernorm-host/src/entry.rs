@@ -138,6 +138,7 @@ impl Pass {
         if self == Pass::Backward {
             for narrow in [false, true] {
                 variants.extend([Variant::Sums { narrow }, Variant::Columns { narrow }]);
+                variants.push(Variant::Few { narrow });
             }
         }
         variants.push(Variant::Any);
@@ -196,6 +197,11 @@ pub enum Variant {
     },
     /// Part of the columns of many rows; the backward pass alone.
     Columns {
+        /// One element an access, instead of 16 bytes.
+        narrow: bool,
+    },
+    /// All gradients of a few rows in one launch; the backward pass alone.
+    Few {
         /// One element an access, instead of 16 bytes.
         narrow: bool,
     },
@@ -305,6 +311,8 @@ impl fmt::Display for Variant {
             Variant::Sums { narrow: true } => f.write_str("sums_narrow"),
             Variant::Columns { narrow: false } => f.write_str("columns"),
             Variant::Columns { narrow: true } => f.write_str("columns_narrow"),
+            Variant::Few { narrow: false } => f.write_str("few"),
+            Variant::Few { narrow: true } => f.write_str("few_narrow"),
             Variant::Any => f.write_str("any"),
         }
     }

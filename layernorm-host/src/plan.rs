@@ -12,14 +12,19 @@
 //! | none of these, backward, and longer than 4096 columns | `sums`, then `columns`; not so aligned: `sums_narrow`, `columns_narrow` |
 //! | any other, and every row in f64 | `any` |
 //!
-//! The choice never looks at `n_rows`: a row's y and dx are the same bits whatever comes with it. (It has
+//! A row's y and dx are the same bits whatever comes with it, so this choice never looks at `n_rows`. (It has
 //! to above 2^31 blocks, which only rows of a few columns can reach.) The number of teams in a backward block does look at it,
-//! and at the shared memory: no more of them than the rows keep busy, and than there is room for.
+//! and at the shared memory: no more of them than the rows keep busy, and than there is room for. And backward no more rows of
+//! `rows` or `ragged` than there are multiprocessors have one launch of a `few` kernel ([`Few`]), whose dx is the same bits,
+//! unless dx lies over dy.
 
+mod few;
 mod kernel;
 
 use kernels_gpu::abi::{BackwardArgs, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS};
 
+pub use self::few::Few;
+use self::few::{few, few_entry};
 use self::kernel::{RowsKernel, is_aligned, partial_row_bytes};
 use crate::{DType, Entry, Error, Pass, Problem, Result};
 
@@ -87,6 +92,8 @@ pub struct BackwardPlan {
     pub rows: Option<Launch>,
     /// The sum over the partials, which also writes the zero gradients of no rows.
     pub reduce: Launch,
+    /// The only launch of a few rows; if there is one, the others are not made.
+    pub few: Option<Few>,
     /// Rows of each of the two arrays of partials: the grid of `rows`, or for a `columns` kernel its second
     /// dimension, or for a `cluster` kernel its clusters.
     pub n_partials: u32,
@@ -118,12 +125,17 @@ pub fn forward(problem: &Problem, args: &ForwardArgs, limits: &Limits) -> Result
     kernel.launch(problem, kernel.max_resident(limits), limits)
 }
 
-/// Plans the backward pass.
+/// Plans the backward pass; `needs_parameters`: dweight or dbias is wanted.
 ///
 /// # Errors
 ///
 /// [`Error::Limit`] where the device cannot take the kernel's block.
-pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Result<BackwardPlan> {
+pub fn backward(
+    problem: &Problem,
+    args: &BackwardArgs,
+    needs_parameters: bool,
+    limits: &Limits,
+) -> Result<BackwardPlan> {
     let addresses = [
         args.dy,
         args.x,
@@ -138,7 +150,11 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
     let strides = strides.map(|stride| stride.wrapping_mul(size));
     let aligned = is_aligned(&addresses) && is_aligned(&strides);
     let kernel = RowsKernel::choose(Pass::Backward, problem, aligned, limits);
-    let rows = kernel.launch(problem, kernel.max_partials(problem, limits), limits)?;
+    let few = few(&kernel, problem, args, needs_parameters, limits)?;
+    let rows = match few {
+        Some(_) => None,
+        None => kernel.launch(problem, kernel.max_partials(problem, limits), limits)?,
+    };
     let reduce = Launch {
         entry: Entry::Reduce {
             weight: problem.parameter_dtype(),
@@ -156,10 +172,11 @@ pub fn backward(problem: &Problem, args: &BackwardArgs, limits: &Limits) -> Resu
         None => launch.grid / kernel.cluster,
     });
     Ok(BackwardPlan {
-        sums: kernel.sums(problem, limits)?,
+        sums: rows.map_or(Ok(None), |_| kernel.sums(problem, limits))?,
         n_partials,
         rows,
         reduce: check(reduce, limits)?,
+        few,
     })
 }
 
@@ -215,6 +232,9 @@ pub fn entries(pass: Pass, problem: &Problem, limits: &Limits) -> Vec<Entry> {
     for aligned in [true, false] {
         let kernel = RowsKernel::choose(pass, problem, aligned, limits);
         entries.extend(kernel.sums_entry(problem));
+        if pass == Pass::Backward {
+            entries.extend(few_entry(&kernel, problem, limits).map(|(entry, _)| entry));
+        }
         entries.push(kernel.entry);
     }
     if pass == Pass::Backward {

@@ -1,9 +1,9 @@
 //! Device addresses for callers who own memory and stream, checked as far as numbers can be, and made into
 //! the kernels' parameters. Nothing here needs a driver.
 
-use kernels_gpu::abi::{BackwardArgs, ForwardArgs, ReduceArgs, VECTOR_BYTES};
+use kernels_gpu::abi::{BackwardArgs, FewArgs, ForwardArgs, ReduceArgs, VECTOR_BYTES};
 
-use crate::plan::{self, BackwardPlan, Limits};
+use crate::plan::{self, BackwardPlan, Few, Limits};
 use crate::{DType, Error, Problem, Result};
 
 /// Where a forward pass's operands lie: addresses of device memory, 0 for what is absent. Shapes, dtypes
@@ -100,6 +100,8 @@ pub struct BackwardLaunches {
     /// Parameters of the kernel that sums the partials, which runs after it; `None` where neither dweight
     /// nor dbias is wanted.
     pub reduce: Option<ReduceArgs>,
+    /// Parameters of the kernel that computes all gradients of a few rows; where it is `Some`, there is no other.
+    pub few: Option<FewArgs>,
 }
 
 impl ForwardPointers {
@@ -172,11 +174,19 @@ impl BackwardPointers {
             inv_n: inv_n(problem),
             row_sums: 0,
         };
-        let mut plan = plan::backward(problem, &rows, limits)?;
+        let wants_partials = self.dweight != 0 || self.dbias != 0;
+        let mut plan = plan::backward(problem, &rows, wants_partials, limits)?;
+        if let Some(few) = plan.few {
+            return Ok(BackwardLaunches {
+                plan,
+                rows,
+                reduce: None,
+                few: Some(self.few(problem, &rows, &few)),
+            });
+        }
         if self.dx == 0 {
             plan.sums = None;
         }
-        let wants_partials = self.dweight != 0 || self.dbias != 0;
         let half = match wants_partials {
             true => {
                 plan.n_partials as usize * problem.n_cols() * problem.dtype().accumulator().size()
@@ -194,8 +204,12 @@ impl BackwardPointers {
             rows.row_sums = self.workspace.wrapping_add(2 * half as u64);
         }
         if !wants_partials {
-            let reduce = None;
-            return Ok(BackwardLaunches { plan, rows, reduce });
+            return Ok(BackwardLaunches {
+                plan,
+                rows,
+                reduce: None,
+                few: None,
+            });
         }
         if self.dweight != 0 {
             rows.partial_dweight = self.workspace;
@@ -221,8 +235,37 @@ impl BackwardPointers {
             n_cols: problem.n_cols_u32(),
             accumulate: u32::from(self.accumulate),
         };
-        let reduce = Some(reduce);
-        Ok(BackwardLaunches { plan, rows, reduce })
+        Ok(BackwardLaunches {
+            plan,
+            rows,
+            reduce: Some(reduce),
+            few: None,
+        })
+    }
+
+    /// The parameters of a few rows' only kernel.
+    fn few(&self, problem: &Problem, rows: &BackwardArgs, few: &Few) -> FewArgs {
+        FewArgs {
+            dy: rows.dy,
+            x: rows.x,
+            weight: rows.weight,
+            mean: rows.mean,
+            rstd: rows.rstd,
+            dsum: rows.dsum,
+            dx: rows.dx,
+            dweight: self.dweight,
+            dbias: self.dbias,
+            dy_stride: rows.dy_stride,
+            x_stride: rows.x_stride,
+            dx_stride: rows.dx_stride,
+            // Few, as the plan says.
+            n_rows: problem.n_rows() as u32,
+            n_cols: rows.n_cols,
+            inv_n: rows.inv_n,
+            lanes: few.lanes,
+            column_blocks: few.column_blocks,
+            accumulate: u32::from(self.accumulate),
+        }
     }
 
     fn check(&self, problem: &Problem) -> Result<()> {

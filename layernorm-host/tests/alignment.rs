@@ -31,7 +31,7 @@ struct Layouts {
 
 impl Layouts {
     /// All rows at multiples of 16 bytes.
-    fn aligned(n_cols: usize) -> Self {
+    fn aligned(n_cols: usize, in_place: bool) -> Self {
         let rows = Layout {
             offset: 0,
             stride: n_cols.next_multiple_of(8),
@@ -42,18 +42,17 @@ impl Layouts {
             dy: rows,
             dx: rows,
             parameters: 0,
-            in_place: false,
+            in_place,
         }
     }
 
     /// All of them elsewhere, `turn` by `turn`.
-    fn apart(n_cols: usize, turn: usize) -> Self {
+    fn apart(n_cols: usize, in_place: bool, turn: usize) -> Self {
         let rows = |i: usize| Layout {
             offset: (turn * 3 + i * 5) % 8,
             stride: n_cols + [0, 1, 3, 8][(turn + i) % 4],
         };
         let dy = rows(2);
-        let in_place = turn % 3 == 1;
         Layouts {
             x: rows(0),
             y: rows(1),
@@ -334,7 +333,8 @@ fn the_same_wherever(n_rows: usize, n_cols: usize, turns: std::ops::Range<usize>
     // f64 has one kernel, which goes element by element wherever rows are.
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for parameter_dtype in dtype.parameter_dtypes() {
-            for residual in [false, true] {
+            for (residual, in_place) in [(false, false), (false, true), (true, false), (true, true)]
+            {
                 let case = Case {
                     n_rows,
                     n_cols,
@@ -342,7 +342,7 @@ fn the_same_wherever(n_rows: usize, n_cols: usize, turns: std::ops::Range<usize>
                     parameter_dtype,
                     residual,
                 };
-                let aligned = run(&case, &Layouts::aligned(n_cols), None, &device);
+                let aligned = run(&case, &Layouts::aligned(n_cols, in_place), None, &device);
                 assert!(
                     !aligned
                         .iter()
@@ -363,7 +363,7 @@ fn the_same_wherever(n_rows: usize, n_cols: usize, turns: std::ops::Range<usize>
                     (parameter_dtype, backward),
                 ];
                 for turn in turns.clone() {
-                    let layouts = Layouts::apart(n_cols, turn);
+                    let layouts = Layouts::apart(n_cols, in_place, turn);
                     let apart = run(&case, &layouts, Some([&aligned[2], &aligned[3]]), &device);
                     for (i, (dtype, same_bits)) in results.into_iter().enumerate() {
                         let (apart, aligned) = (&apart[i], &aligned[i]);

@@ -272,6 +272,8 @@ const ROWS: &[Row] = &[
                 x,
                 mean,
                 rstd,
+                // In place, which even a few rows need a workspace for.
+                dx: dy,
                 dweight,
                 workspace,
                 workspace_bytes: 4,

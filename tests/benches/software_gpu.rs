@@ -81,6 +81,9 @@ fn launches(direct: &Direct, n_rows: usize, n_cols: usize) -> Vec<Ready> {
     for launch in rows.into_iter().flatten() {
         ready.push(direct.ready(&launch, &launches.rows.pointers()));
     }
+    if let (Some(few), Some(args)) = (&launches.plan.few, &launches.few) {
+        ready.push(direct.ready(&few.launch, &args.pointers()));
+    }
     if let Some(reduce) = &launches.reduce {
         ready.push(direct.ready(&launches.plan.reduce, &reduce.pointers()));
     }

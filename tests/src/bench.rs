@@ -47,13 +47,17 @@ impl Bench {
             rstd: direct.alloc(of_statistics),
             ..ForwardPointers::default()
         };
+        let dy = direct.upload(&inputs.dy, dtype);
         let backward = BackwardPointers {
-            dy: direct.upload(&inputs.dy, dtype),
+            dy,
             x: forward.x,
             weight: forward.weight,
             mean: direct.upload(&want.mean, statistics),
             rstd: direct.upload(&want.rstd, statistics),
-            dx: direct.alloc(of_rows),
+            dx: match case.in_place {
+                true => dy,
+                false => direct.alloc(of_rows),
+            },
             dweight: direct.alloc(of_columns),
             dbias: direct.alloc(of_columns),
             ..BackwardPointers::default()

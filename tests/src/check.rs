@@ -26,7 +26,7 @@ pub struct Results {
 pub fn run(case: &Case, inputs: &Inputs, device: &Device) -> Result<Results> {
     let device = device.with_poisoned_memory();
     let rows = |values: &[f64]| tensor(values, &case.shape(), case.dtype, &device);
-    both(case, inputs, &rows(&inputs.x)?, &rows(&inputs.dy)?)
+    both(case, inputs, &rows(&inputs.x)?, rows(&inputs.dy)?)
 }
 
 /// Runs a case and compares.
@@ -195,8 +195,6 @@ pub enum Form {
     Plain,
     /// Rows that lie apart by a number of elements that is no multiple of 16 bytes, from an odd element on.
     Strided,
-    /// dx over dy.
-    InPlace,
     /// x is the sum of two tensors, and a gradient is added to dx.
     Residual,
 }
@@ -205,14 +203,30 @@ pub enum Form {
 pub fn case_as(case: &Case, form: Form, device: &Device) -> Verdict {
     let inputs = case.generate();
     let verdict = match form {
-        Form::Plain => run(case, &inputs, device)
-            .map_err(|error| error.to_string())
-            .and_then(|results| compare(case, &inputs, &results)),
-        Form::Strided => strided(case, &inputs, device),
-        Form::InPlace => in_place(case, &inputs, device),
+        Form::Plain => in_place_or_not(case, &inputs, |case| run(case, &inputs, device)),
+        Form::Strided => in_place_or_not(case, &inputs, |case| strided(case, &inputs, device)),
         Form::Residual => residual(case, inputs, device),
     };
     verdict.map_err(|reason| format!("{case:?}, {form:?}: {reason}"))
+}
+
+/// Compares both ways, whose dx are the same bits.
+fn in_place_or_not(
+    case: &Case,
+    inputs: &Inputs,
+    run: impl Fn(&Case) -> Result<Results>,
+) -> Verdict {
+    let mut all = Vec::new();
+    for in_place in [false, true] {
+        let results = run(&Case { in_place, ..*case }).map_err(|error| error.to_string())?;
+        compare(case, inputs, &results)
+            .map_err(|reason| format!("in place: {in_place}: {reason}"))?;
+        all.push(results.dx.to_bytes().map_err(|error| error.to_string())?);
+    }
+    match all[0] == all[1] {
+        true => Ok(()),
+        false => Err("dx is other bits in place".to_owned()),
+    }
 }
 
 type Parameters = [Option<Tensor>; 2];
@@ -228,11 +242,14 @@ fn parameters(case: &Case, inputs: &Inputs, device: &Device) -> Result<Parameter
 }
 
 /// Forward and backward over given x and dy.
-fn both(case: &Case, inputs: &Inputs, x: &Tensor, dy: &Tensor) -> Result<Results> {
+fn both(case: &Case, inputs: &Inputs, x: &Tensor, dy: Tensor) -> Result<Results> {
     let [weight, bias] = parameters(case, inputs, x.device())?;
     let (y, saved) = FastLayerNorm::forward(x, weight.as_ref(), bias.as_ref(), case.eps)?;
     let (mean, rstd) = (saved.mean().clone(), saved.rstd().clone());
-    let (dx, dweight, dbias) = FastLayerNorm::backward(saved, dy)?;
+    let (dx, dweight, dbias) = match case.in_place {
+        true => FastLayerNorm::backward_in_place(saved, dy)?,
+        false => FastLayerNorm::backward(saved, &dy)?,
+    };
     Ok(Results {
         y,
         mean,
@@ -243,7 +260,7 @@ fn both(case: &Case, inputs: &Inputs, x: &Tensor, dy: &Tensor) -> Result<Results
     })
 }
 
-fn strided(case: &Case, inputs: &Inputs, device: &Device) -> Verdict {
+fn strided(case: &Case, inputs: &Inputs, device: &Device) -> Result<Results> {
     let device = &device.with_poisoned_memory();
     let (n_cols, left) = (case.n_cols, 1);
     let stride = n_cols + left + 2;
@@ -256,31 +273,7 @@ fn strided(case: &Case, inputs: &Inputs, device: &Device) -> Verdict {
         tensor(&wide, &[case.n_rows, stride], case.dtype, device)
             .and_then(|wide| wide.columns(left..left + n_cols))
     };
-    let results = || both(case, inputs, &embedded(&inputs.x)?, &embedded(&inputs.dy)?);
-    let results = results().map_err(|error| error.to_string())?;
-    compare(case, inputs, &results)
-}
-
-fn in_place(case: &Case, inputs: &Inputs, device: &Device) -> Verdict {
-    let device = &device.with_poisoned_memory();
-    let results = || {
-        let rows = |values: &[f64]| tensor(values, &case.shape(), case.dtype, device);
-        let (x, dy) = (rows(&inputs.x)?, rows(&inputs.dy)?);
-        let [weight, bias] = parameters(case, inputs, device)?;
-        let (y, saved) = FastLayerNorm::forward(&x, weight.as_ref(), bias.as_ref(), case.eps)?;
-        let (mean, rstd) = (saved.mean().clone(), saved.rstd().clone());
-        let (dx, dweight, dbias) = FastLayerNorm::backward_in_place(saved, dy)?;
-        Result::Ok(Results {
-            y,
-            mean,
-            rstd,
-            dx,
-            dweight,
-            dbias,
-        })
-    };
-    let results = results().map_err(|error| error.to_string())?;
-    compare(case, inputs, &results)
+    both(case, inputs, &embedded(&inputs.x)?, embedded(&inputs.dy)?)
 }
 
 fn residual(case: &Case, mut inputs: Inputs, device: &Device) -> Verdict {

@@ -17,6 +17,8 @@ pub struct Case {
     pub parameter_dtype: DType,
     pub weight: bool,
     pub bias: bool,
+    /// dx over dy, which other kernels do where rows are few.
+    pub in_place: bool,
     /// Of x, whose standard deviation is 1.
     pub mean: f64,
     pub eps: f32,
@@ -31,9 +33,15 @@ impl Case {
             parameter_dtype,
             weight: true,
             bias: true,
+            in_place: false,
             mean: 0.5,
             eps: 1e-5,
         }
+    }
+
+    /// The case with dx beside dy, and over it.
+    pub fn in_place_or_not(&self) -> [Case; 2] {
+        [false, true].map(|in_place| Case { in_place, ..*self })
     }
 
     pub fn shape(&self) -> [usize; 2] {

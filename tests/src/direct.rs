@@ -211,6 +211,9 @@ impl Direct {
         {
             done.push(self.launch(launch, &launches.rows.pointers()));
         }
+        if let (Some(few), Some(args)) = (launches.plan.few, &launches.few) {
+            done.push(self.launch(few.launch, &args.pointers()));
+        }
         if let Some(reduce) = &launches.reduce {
             done.push(self.launch(launches.plan.reduce, &reduce.pointers()));
         }

@@ -124,7 +124,14 @@ fn launched(case: &Case, limits: &Limits) -> Result<Vec<Entry>> {
     };
     let forward = plan::forward(&problem, &forward.args(&problem)?, limits)?;
     let backward = backward.launches(&problem, limits)?.plan;
-    let launches = [forward, backward.sums, backward.rows, Some(backward.reduce)];
+    let few = backward.few.map(|few| few.launch);
+    let launches = [
+        forward,
+        backward.sums,
+        backward.rows,
+        few,
+        Some(backward.reduce),
+    ];
     Ok(launches
         .into_iter()
         .flatten()

@@ -345,7 +345,7 @@ pub(super) fn takes_larger_clusters(limits: &Limits) -> bool {
     limits.compute_capability == (9, 0) && limits.sm_count > 8 * 14
 }
 
-fn entry(pass: Pass, problem: &Problem, variant: Variant) -> Entry {
+pub(super) fn entry(pass: Pass, problem: &Problem, variant: Variant) -> Entry {
     Entry::Rows {
         pass,
         x: problem.dtype(),

@@ -9,6 +9,7 @@ use super::*;
 use crate::{Image, Variant};
 
 mod choice;
+mod few;
 
 const H100: Limits = Limits {
     max_grid: i32::MAX as u32,
@@ -52,7 +53,8 @@ fn backward_args(problem: &Problem) -> BackwardArgs {
     BackwardArgs {
         x: 0x1000,
         dy: 0x2000,
-        dx: 0x3000,
+        // In place, so that a few rows have the kernels of many.
+        dx: 0x2000,
         x_stride: problem.strides().x as u64,
         dy_stride: problem.strides().dy as u64,
         dx_stride: problem.strides().dx as u64,
@@ -69,7 +71,7 @@ fn clusters_have_a_row_of_partials_each_and_few_of_them() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for n_cols in [8200, 16_384, 32_768, 65_536, 131_072, 262_144] {
             let problem = problem(4096, n_cols, dtype);
-            let plan = backward(&problem, &backward_args(&problem), &H100).unwrap();
+            let plan = backward(&problem, &backward_args(&problem), true, &H100).unwrap();
             let rows = plan.rows.unwrap();
             let Some(Variant::Cluster { blocks, .. }) = rows.entry.variant() else {
                 panic!("{dtype} {n_cols}: {:?}", rows.entry);
@@ -163,7 +165,7 @@ fn passes_and_dtypes() -> impl Iterator<Item = (Pass, DType)> {
 fn no_rows_launch_no_rows_kernel() {
     let empty = problem(0, 384, DType::F32);
     assert_eq!(forward(&empty, &forward_args(&empty), &H100).unwrap(), None);
-    let plan = backward(&empty, &backward_args(&empty), &H100).unwrap();
+    let plan = backward(&empty, &backward_args(&empty), true, &H100).unwrap();
     assert_eq!((plan.rows, plan.n_partials), (None, 0));
     assert_eq!(plan.reduce.grid, 384u32.div_ceil(REDUCE_COLS));
     assert_eq!(workspace_bytes(&empty, &H100), 0);
@@ -183,7 +185,7 @@ fn the_grid_stays_within_the_device() {
         Err(Error::Limit { max: 16, .. })
     ));
     assert!(matches!(
-        backward(&row, &backward_args(&row), &small),
+        backward(&row, &backward_args(&row), true, &small),
         Err(Error::Limit { max: 16, .. })
     ));
 }
@@ -199,8 +201,15 @@ fn partials_fit_the_workspace() {
                 let one_row = partial_row_bytes(&problem);
                 assert!(partials <= MAX_WORKSPACE_BYTES.max(one_row), "{n_cols}");
                 let aligned = backward_args(&problem);
-                for args in [aligned, BackwardArgs { dy: 2, ..aligned }] {
-                    let plan = backward(&problem, &args, &H100).unwrap();
+                for args in [
+                    aligned,
+                    BackwardArgs {
+                        dy: 2,
+                        dx: 2,
+                        ..aligned
+                    },
+                ] {
+                    let plan = backward(&problem, &args, true, &H100).unwrap();
                     assert!(plan.n_partials >= 1 && plan.n_partials as usize <= n_rows);
                     assert!(plan.n_partials as usize * one_row <= bytes);
                 }
@@ -225,8 +234,15 @@ fn more_rows_need_no_smaller_workspace() {
                     assert!(bytes >= before, "{n_rows} rows of {n_cols}, {dtype}");
                     before = bytes;
                     let args = backward_args(&problem);
-                    for args in [args, BackwardArgs { dy: 2, ..args }] {
-                        let plan = backward(&problem, &args, &limits).unwrap();
+                    for args in [
+                        args,
+                        BackwardArgs {
+                            dy: 2,
+                            dx: 2,
+                            ..args
+                        },
+                    ] {
+                        let plan = backward(&problem, &args, true, &limits).unwrap();
                         let written = plan.n_partials as usize * partial_row_bytes(&problem);
                         assert!(written + row_sums_bytes(&problem, &limits) <= bytes);
                     }
@@ -240,7 +256,7 @@ fn more_rows_need_no_smaller_workspace() {
 fn long_rows_go_by_columns_backward_in_one_round_of_blocks() {
     for (n_cols, narrow) in [(16_384, false), (65_536, false), (9_001, true)] {
         let problem = problem(4096, n_cols, DType::BF16);
-        let plan = backward(&problem, &backward_args(&problem), &A100).unwrap();
+        let plan = backward(&problem, &backward_args(&problem), true, &A100).unwrap();
         let (sums, columns) = (plan.sums.unwrap(), plan.rows.unwrap());
         assert_eq!(sums.entry.variant(), Some(Variant::Sums { narrow }));
         assert_eq!(columns.entry.variant(), Some(Variant::Columns { narrow }));
@@ -258,7 +274,7 @@ fn only_a_kernel_that_waits_by_itself_may_overlap() {
         for dtype in DType::ALL {
             for n_rows in [0, 1, 4096] {
                 let problem = problem(n_rows, 1024, dtype);
-                let plan = backward(&problem, &backward_args(&problem), &limits).unwrap();
+                let plan = backward(&problem, &backward_args(&problem), true, &limits).unwrap();
                 let launches = [plan.sums, plan.rows, Some(plan.reduce)];
                 for launch in launches.into_iter().flatten() {
                     let entry = launch.entry.to_string();

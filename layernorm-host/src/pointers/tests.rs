@@ -88,6 +88,32 @@ fn gradients_that_are_not_wanted_cost_nothing() {
 }
 
 #[test]
+fn a_few_rows_need_no_workspace() {
+    let pointers = BackwardPointers {
+        workspace: 0,
+        workspace_bytes: 0,
+        accumulate: true,
+        ..POINTERS
+    };
+    let launches = pointers.launches(&problem(3), &LIMITS).unwrap();
+    let (plan, few) = (launches.plan.few.unwrap(), launches.few.unwrap());
+    assert_eq!((launches.plan.rows, launches.reduce), (None, None));
+    assert_eq!((few.dx, few.dweight, few.dbias), (0x6000, 0x7000, 0x8000));
+    assert_eq!((few.n_rows, few.n_cols, few.accumulate), (3, 384, 1));
+    assert_eq!(
+        (few.lanes, few.column_blocks),
+        (plan.lanes, plan.column_blocks)
+    );
+    // dx over dy goes by partials.
+    let in_place = BackwardPointers {
+        dx: pointers.dy,
+        ..pointers
+    };
+    let error = in_place.launches(&problem(3), &LIMITS).unwrap_err();
+    assert!(matches!(error, Error::Workspace { got: 0, .. }), "{error}");
+}
+
+#[test]
 fn no_rows_still_give_zero_gradients() {
     let pointers = BackwardPointers {
         workspace: 0,

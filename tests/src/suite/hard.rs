@@ -71,9 +71,17 @@ fn far_columns(device: &Device) -> Verdict {
                 weight[c] = 0.0;
             }
         }
-        check::run(&case, &inputs, device)
+        in_place_or_not(&case, &inputs, device)?;
+    }
+    Ok(())
+}
+
+/// Runs a case with dx over dy and without, and compares.
+fn in_place_or_not(case: &Case, inputs: &Inputs, device: &Device) -> Verdict {
+    for case in case.in_place_or_not() {
+        check::run(&case, inputs, device)
             .map_err(text)
-            .and_then(|results| check::compare(&case, &inputs, &results))
+            .and_then(|results| check::compare(&case, inputs, &results))
             .map_err(|reason| format!("{case:?}: {reason}"))?;
     }
     Ok(())
@@ -85,10 +93,7 @@ fn with_x(case: &Case, x: impl Fn(usize, usize) -> f64, device: &Device) -> Verd
     for (i, value) in inputs.x.iter_mut().enumerate() {
         *value = round(x(i / case.n_cols, i % case.n_cols), case.dtype);
     }
-    check::run(case, &inputs, device)
-        .map_err(text)
-        .and_then(|results| check::compare(case, &inputs, &results))
-        .map_err(|reason| format!("{case:?}: {reason}"))
+    in_place_or_not(case, &inputs, device)
 }
 
 fn constant_rows(device: &Device) -> Verdict {
@@ -196,13 +201,15 @@ fn largest(device: &Device) -> Verdict {
         for (i, x) in inputs.x.iter_mut().enumerate() {
             *x = if i % n_cols == i / n_cols { 1.0 } else { 0.0 };
         }
-        let results = check::run(&case, &inputs, device).map_err(text)?;
         let want = check::expected(&case, &inputs);
         if !want.y.iter().any(|y| *y > 65_520.0) {
             return Err("nothing overflows".to_owned());
         }
-        check::compare_with(&case, &want, &results)
-            .map_err(|reason| format!("{case:?}: {reason}"))?;
+        for case in case.in_place_or_not() {
+            let results = check::run(&case, &inputs, device).map_err(text)?;
+            check::compare_with(&case, &want, &results)
+                .map_err(|reason| format!("{case:?}: {reason}"))?;
+        }
     }
     Ok(())
 }
@@ -239,8 +246,9 @@ fn others_are_same(
 fn stays(value: f64, device: &Device) -> Verdict {
     const SPOILT: usize = 5;
     for dtype in DType::ALL {
-        for n_cols in COLUMNS {
-            let case = Case::new(11, n_cols, dtype, dtype);
+        let cases = COLUMNS.map(|n_cols| Case::new(11, n_cols, dtype, dtype));
+        for case in cases.iter().flat_map(Case::in_place_or_not) {
+            let n_cols = case.n_cols;
             let inputs = case.generate();
             let clean = check::run(&case, &inputs, device).map_err(text)?;
             for column in [0, n_cols / 2, n_cols - 1] {
@@ -321,8 +329,9 @@ fn nan_before_rows(device: &Device) -> Verdict {
 fn nan_in_dy(device: &Device) -> Verdict {
     const SPOILT: usize = 3;
     for dtype in DType::ALL {
-        for n_cols in COLUMNS {
-            let case = Case::new(7, n_cols, dtype, dtype);
+        let cases = COLUMNS.map(|n_cols| Case::new(7, n_cols, dtype, dtype));
+        for case in cases.iter().flat_map(Case::in_place_or_not) {
+            let n_cols = case.n_cols;
             let inputs = case.generate();
             let clean = check::run(&case, &inputs, device).map_err(text)?;
             let column = n_cols / 3;

@@ -52,6 +52,11 @@ impl Shared {
             span!("plan", pass = "backward", ?problem);
             pointers.launches(problem, &self.limits)?
         };
+        if let (Some(few), Some(args)) = (&launches.plan.few, &launches.few) {
+            let mut parameters = args.pointers().map(<*const c_void>::cast_mut);
+            // SAFETY: as in `launch_forward`; where blocks read dy that others do not, dx is not dy.
+            return unsafe { self.launch(stream, &few.launch, &mut parameters) };
+        }
         // Only dweight and dbias of no rows need no kernel over rows; only dx no sum over partials.
         let kernels = [&launches.plan.sums, &launches.plan.rows];
         for kernel in kernels.into_iter().flatten() {

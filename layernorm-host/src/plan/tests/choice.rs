@@ -330,7 +330,7 @@ fn the_kernel_does_not_depend_on_the_number_of_rows() {
             planned(&many, &forward_args(&many)).entry
         );
         let [few, many] = [few, many].map(|problem| {
-            let plan = backward(&problem, &backward_args(&problem), &H100).unwrap();
+            let plan = backward(&problem, &backward_args(&problem), true, &H100).unwrap();
             plan.rows.unwrap().entry
         });
         assert_eq!(few, many);
