@@ -116,7 +116,7 @@ mod tests {
     fn the_kernels_touch_what_they_need() {
         let device = device("h100").unwrap();
         let task = Task {
-            n_rows: 40,
+            n_rows: 140,
             n_cols: 1024,
             dtype: DType::BF16,
             parameters: Some(DType::BF16),
@@ -127,10 +127,10 @@ mod tests {
         let [forward, backward] = &report.passes[..] else {
             panic!("two passes");
         };
-        let (x, parameter) = (40 * 1024 * 2, 1024 * 2);
+        let (x, parameter) = (140 * 1024 * 2, 1024 * 2);
         let read = |pass: &Pass| pass.minimum.bytes_read;
         assert_eq!(read(forward), x + 2 * parameter);
-        assert_eq!(read(backward), 2 * x + parameter + 8 * 40);
+        assert_eq!(read(backward), 2 * x + parameter + 8 * 140);
         let [kernel] = &forward.kernels[..] else {
             panic!("one kernel");
         };
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(kernel.bytes_in_flight.before_first_use, 512.0);
         let lanes = kernel.instructions.values().map(|class| class.count);
         assert_eq!(kernel.lane_instructions, lanes.sum::<u64>());
-        // The second kernel adds up partials, which the first writes beside dx.
+        // More rows than multiprocessors: the second kernel adds up partials, which the first writes beside dx.
         assert!(backward.kernels.len() > 1 && backward.times_minimum > 1.0);
         let json = serde_json::to_value(&report).unwrap();
         let kernel = &json["passes"][0]["kernels"][0];
