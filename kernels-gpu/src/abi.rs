@@ -163,7 +163,8 @@ arguments! {
     /// Parameters of a `few` kernel: all gradients in one launch. Addresses are of device memory, 0 where absent.
     ///
     /// The grid's last `column_blocks` blocks write dweight and dbias, those before them dx: a row for every `lanes` threads,
-    /// of which a block has a power of two, or is one row.
+    /// of which a block has a power of two, or is one row. A block is whole warps, [`few_block`] threads at most; a row is
+    /// `lanes` times [`few_vecs`] vectors of 16 bytes at most, or its end is not written; there are fewer than 2^31 rows.
     FewArgs, 18 {
         /// `[n_rows, n_cols]`, x's dtype.
         dy: u64,

@@ -21,7 +21,7 @@ pub trait Packed<const E: usize>: Copy {
     /// `E` ones.
     const ONES: Self::Raw;
 
-    /// Reads `E` elements that this launch reads once; masked out, gives `otherwise`.
+    /// Reads `E` elements of a row, which most launches read once; masked out, gives `otherwise`.
     ///
     /// # Safety
     /// If `valid`, `E` elements at `at` are readable, aligned to `E * size_of::<Self>()` or 16, the smaller.

@@ -34,5 +34,5 @@
 pub use kernels_gpu::abi::{
     ANY_BLOCK, BackwardArgs, COLUMNS_BLOCK, ClusterTile, FAST_MEMORY, FEW_COLS, FewArgs,
     ForwardArgs, Memory, PORTABLE_CLUSTER, REDUCE_BLOCK, REDUCE_COLS, ReduceArgs, RowTile,
-    STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile, VECTOR_BYTES,
+    STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile, VECTOR_BYTES, few_block, few_vecs,
 };

@@ -16,7 +16,7 @@
 //! to above 2^31 blocks, which only rows of a few columns can reach.) The number of teams in a backward block does look at it,
 //! and at the shared memory: no more of them than the rows keep busy, and than there is room for. And backward no more rows of
 //! `rows` or `ragged` than there are multiprocessors have one launch of a `few` kernel ([`Few`]), whose dx is the same bits,
-//! unless dx lies over dy.
+//! unless dx lies over dy and dweight or dbias is wanted.
 
 mod few;
 mod kernel;
@@ -88,9 +88,9 @@ pub struct Launch {
 pub struct BackwardPlan {
     /// The sums of each row that `rows` needs for dx, where it is a `columns` kernel.
     pub sums: Option<Launch>,
-    /// dx and the partials; `None` without rows.
+    /// dx and the partials; `None` without rows, and where `few` has all.
     pub rows: Option<Launch>,
-    /// The sum over the partials, which also writes the zero gradients of no rows.
+    /// The sum over the partials, which also writes the zero gradients of no rows. Not to be launched where `few` is.
     pub reduce: Launch,
     /// The only launch of a few rows; if there is one, the others are not made.
     pub few: Option<Few>,
@@ -150,7 +150,7 @@ pub fn backward(
     let strides = strides.map(|stride| stride.wrapping_mul(size));
     let aligned = is_aligned(&addresses) && is_aligned(&strides);
     let kernel = RowsKernel::choose(Pass::Backward, problem, aligned, limits);
-    let few = few(&kernel, problem, args, needs_parameters, limits)?;
+    let few = few(&kernel, problem, args, needs_parameters, limits);
     let rows = match few {
         Some(_) => None,
         None => kernel.launch(problem, kernel.max_partials(problem, limits), limits)?,
@@ -226,7 +226,7 @@ pub fn row_sums_bytes(problem: &Problem, limits: &Limits) -> usize {
 }
 
 /// The kernels that a pass over the problem can need: with operands at multiples of 16 bytes, with others,
-/// and for the backward pass the sum over the partials.
+/// and for the backward pass the sum over the partials and, where the rows are few, what takes its place.
 pub fn entries(pass: Pass, problem: &Problem, limits: &Limits) -> Vec<Entry> {
     let mut entries = Vec::new();
     for aligned in [true, false] {

@@ -243,6 +243,20 @@ impl BackwardPointers {
         })
     }
 
+    /// Bytes of workspace that these very operands need.
+    pub(crate) fn workspace_needed(&self, problem: &Problem, limits: &Limits) -> Result<usize> {
+        let without = Self {
+            workspace: 0,
+            workspace_bytes: 0,
+            ..*self
+        };
+        match without.launches(problem, limits) {
+            Ok(_) => Ok(0),
+            Err(Error::Workspace { needed, .. }) => Ok(needed),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The parameters of a few rows' only kernel.
     fn few(&self, problem: &Problem, rows: &BackwardArgs, few: &Few) -> FewArgs {
         FewArgs {

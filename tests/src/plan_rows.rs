@@ -27,16 +27,18 @@ pub struct PlanRow {
 }
 
 impl PlanRow {
-    /// `37x1024_bf16_f32`: rows, columns, dtype of x, dtype of the parameters.
+    /// `37x1024_bf16_f32`: rows, columns, dtype of x, dtype of the parameters; `_in_place` if dx is dy.
     pub fn name(&self) -> String {
         let Case {
             n_rows,
             n_cols,
             dtype,
             parameter_dtype,
+            in_place,
             ..
         } = self.case;
-        format!("{n_rows}x{n_cols}_{dtype}_{parameter_dtype}")
+        let in_place = if in_place { "_in_place" } else { "" };
+        format!("{n_rows}x{n_cols}_{dtype}_{parameter_dtype}{in_place}")
     }
 }
 
@@ -49,15 +51,17 @@ const MAX_ROWS: usize = 9000;
 /// For each pair of dtypes, the shortest of some row lengths that launches a kernel which no shorter one
 /// does. What is left are the kernels that none of them launches, which views and other addresses do.
 ///
-/// Each shape has about `elements` elements, but 3 rows at least and at most `MAX_ROWS`. The kernel does
-/// not depend on the number of rows.
+/// Each shape has about `elements` elements, but 3 rows at least and at most `MAX_ROWS`. Backward few rows have kernels of
+/// their own, unless dx lies over dy: each length is tried both ways.
 pub fn plan_rows(elements: usize, limits: &Limits) -> Result<(Vec<PlanRow>, Vec<Entry>)> {
     let mut seen = BTreeSet::new();
     let mut rows = Vec::new();
     for (dtype, parameter_dtype) in dtypes() {
-        for n_cols in lengths() {
+        let both_ways = lengths().into_iter().flat_map(|n_cols| {
             let n_rows = (elements / n_cols).clamp(3, MAX_ROWS);
-            let case = Case::new(n_rows, n_cols, dtype, parameter_dtype);
+            Case::new(n_rows, n_cols, dtype, parameter_dtype).in_place_or_not()
+        });
+        for case in both_ways {
             let mut entries = launched(&case, limits)?;
             let mean_of_parts = entries.first().is_some_and(has_mean_of_parts);
             entries.retain(|entry| seen.insert(entry.to_string()));
@@ -115,7 +119,11 @@ fn launched(case: &Case, limits: &Limits) -> Result<Vec<Entry>> {
         weight: somewhere,
         mean: somewhere,
         rstd: somewhere,
-        dx: somewhere,
+        dx: if case.in_place {
+            somewhere
+        } else {
+            2 * somewhere
+        },
         dweight: somewhere,
         dbias: somewhere,
         workspace: somewhere,
@@ -123,15 +131,11 @@ fn launched(case: &Case, limits: &Limits) -> Result<Vec<Entry>> {
         ..BackwardPointers::default()
     };
     let forward = plan::forward(&problem, &forward.args(&problem)?, limits)?;
-    let backward = backward.launches(&problem, limits)?.plan;
-    let few = backward.few.map(|few| few.launch);
-    let launches = [
-        forward,
-        backward.sums,
-        backward.rows,
-        few,
-        Some(backward.reduce),
-    ];
+    let launches = backward.launches(&problem, limits)?;
+    let (plan, has_reduce) = (launches.plan, launches.reduce.is_some());
+    let few = plan.few.map(|few| few.launch);
+    let reduce = has_reduce.then_some(plan.reduce);
+    let launches = [forward, plan.sums, plan.rows, few, reduce];
     Ok(launches
         .into_iter()
         .flatten()
@@ -179,7 +183,10 @@ pub fn run(
         let problem = problem(case)?;
         let workspace_bytes = launcher.workspace_bytes(&problem);
         let workspace = Tensor::empty(DType::F32, &[workspace_bytes.div_ceil(4)], device)?;
-        let dx = Tensor::empty(case.dtype, &case.shape(), device)?;
+        let dx = match case.in_place {
+            true => dy.clone(),
+            false => Tensor::empty(case.dtype, &case.shape(), device)?,
+        };
         let gradient = || Tensor::empty(case.parameter_dtype, &[case.n_cols], device);
         let (dweight, dbias) = (gradient()?, gradient()?);
         let address = |tensor: &Tensor| tensor.device_address().unwrap_or(0);
@@ -198,7 +205,7 @@ pub fn run(
         };
         device.synchronize()?;
         // SAFETY: each address is that of a tensor of this device with the problem's shape and dtype, which
-        // lives until the synchronisation below; what is written overlaps nothing.
+        // lives until the synchronisation below; what is written overlaps nothing, but dx may be dy.
         unsafe { launcher.launch_backward(std::ptr::null_mut(), &pointers, &problem)? };
         device.synchronize()?;
         Ok(Results {

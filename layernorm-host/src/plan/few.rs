@@ -4,9 +4,10 @@ use kernels_gpu::abi::{BackwardArgs, FEW_COLS, few_block};
 
 use super::kernel::{RowsKernel, entry};
 use super::{Launch, Limits, check};
-use crate::{Entry, Pass, Problem, Result, Variant};
+use crate::{Entry, Pass, Problem, Variant};
 
-/// Threads of a block, if no row needs more: those of a block for columns share its rows, so that many rows want more of them.
+/// Threads of a block, if no row needs more, and twice as many for more rows than half the multiprocessors: those of a block
+/// for columns share its rows.
 const THREADS: u32 = 128;
 
 /// A backward pass's only launch, of a `few` kernel.
@@ -21,7 +22,7 @@ pub struct Few {
 }
 
 /// The kernel for a few rows of those that `kernel` takes, no more than there are multiprocessors, and the threads that share
-/// a row; `None` where the rows are more, or too long.
+/// a row; `None` where the rows are more, or have no `rows` or `ragged` tile.
 pub(super) fn few_entry(
     kernel: &RowsKernel,
     problem: &Problem,
@@ -49,15 +50,13 @@ pub(super) fn few(
     args: &BackwardArgs,
     needs_parameters: bool,
     limits: &Limits,
-) -> Result<Option<Few>> {
+) -> Option<Few> {
     let needs_dx = args.dx != 0;
     let in_place = needs_dx && args.dx == args.dy;
     if (in_place && needs_parameters) || !(needs_dx || needs_parameters) {
-        return Ok(None);
+        return None;
     }
-    let Some((entry, lanes)) = few_entry(kernel, problem, limits) else {
-        return Ok(None);
-    };
+    let (entry, lanes) = few_entry(kernel, problem, limits)?;
     // No more than there are multiprocessors.
     let n_rows = problem.n_rows() as u32;
     let threads = match n_rows > limits.sm_count / 2 {
@@ -72,7 +71,8 @@ pub(super) fn few(
         true => n_rows.div_ceil(block / lanes),
         false => 0,
     };
-    // A multiprocessor has registers for as many threads as a block may have.
+    // Blocks in work at a time, by a rule of thumb: a multiprocessor has the registers for about as many threads as a block
+    // may have.
     let most = few_block(problem.dtype().size() as u32);
     let places = limits.sm_count.saturating_mul((most / block).max(1));
     let slices = problem.n_cols_u32().div_ceil(FEW_COLS);
@@ -85,15 +85,16 @@ pub(super) fn few(
     };
     let launch = Launch {
         entry,
-        grid: of_rows + column_blocks,
+        grid: of_rows.saturating_add(column_blocks),
         grid_y: 1,
         block,
         shared_bytes: 0,
         overlaps: false,
     };
-    Ok(Some(Few {
-        launch: check(launch, limits)?,
+    Some(Few {
+        // A device that takes no such block may take a smaller one of another kernel.
+        launch: check(launch, limits).ok()?,
         lanes,
         column_blocks,
-    }))
+    })
 }

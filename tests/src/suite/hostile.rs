@@ -467,6 +467,8 @@ fn every_plan(problem: &Problem, limits: &plan::Limits) {
             x: address,
             mean: address & !3,
             rstd: address & !3,
+            // Beside dy, in whatever order.
+            dx: address ^ 16,
             dweight: address & !3,
             dbias: address & !3,
             workspace: address,

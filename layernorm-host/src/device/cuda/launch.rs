@@ -54,7 +54,7 @@ impl Shared {
         };
         if let (Some(few), Some(args)) = (&launches.plan.few, &launches.few) {
             let mut parameters = args.pointers().map(<*const c_void>::cast_mut);
-            // SAFETY: as in `launch_forward`; where blocks read dy that others do not, dx is not dy.
+            // SAFETY: as in `launch_forward`; the plan gives no blocks for columns where dx is dy.
             return unsafe { self.launch(stream, &few.launch, &mut parameters) };
         }
         // Only dweight and dbias of no rows need no kernel over rows; only dx no sum over partials.

@@ -54,12 +54,7 @@ impl CudaDevice {
             pass.dbias.as_deref(),
         ];
         let [dy, x, weight, mean, rstd, dsum, dx, dweight, dbias] = tensors.map(address);
-        let workspace_bytes = match dweight == 0 && dbias == 0 {
-            true => plan::row_sums_bytes(&pass.problem, &self.shared.limits),
-            false => plan::workspace_bytes(&pass.problem, &self.shared.limits),
-        };
-        let workspace = self.allocate(workspace_bytes)?;
-        let pointers = BackwardPointers {
+        let without = BackwardPointers {
             dy,
             x,
             weight,
@@ -69,9 +64,17 @@ impl CudaDevice {
             dx,
             dweight,
             dbias,
+            workspace: 0,
+            workspace_bytes: 0,
+            accumulate: pass.accumulate,
+        };
+        // Of what this very pass needs: to allocate and free takes longer than a few rows, which need none.
+        let workspace_bytes = without.workspace_needed(&pass.problem, &self.shared.limits)?;
+        let workspace = self.allocate(workspace_bytes)?;
+        let pointers = BackwardPointers {
             workspace: workspace.address(),
             workspace_bytes,
-            accumulate: pass.accumulate,
+            ..without
         };
         let others = self.wait_for(&tensors)?;
         let stream = self.stream.as_inner();

@@ -330,6 +330,7 @@ fn the_kernel_does_not_depend_on_the_number_of_rows() {
             planned(&many, &forward_args(&many)).entry
         );
         let [few, many] = [few, many].map(|problem| {
+            // In place: beside dy, a few rows have a kernel of their own (`few`), whose dx is the same bits.
             let plan = backward(&problem, &backward_args(&problem), true, &H100).unwrap();
             plan.rows.unwrap().entry
         });

@@ -47,7 +47,7 @@ fn one_launch_has_a_place_for_every_row_and_column() {
                     let places = few.launch.block / few.lanes;
                     let of_rows = few.launch.grid - few.column_blocks;
                     assert!((of_rows * places) as usize >= n_rows);
-                    assert!(((of_rows - 1) * places) as usize <= n_rows, "idle blocks");
+                    assert!((((of_rows - 1) * places) as usize) < n_rows, "idle blocks");
                     let slices = (n_cols as u32).div_ceil(FEW_COLS);
                     assert!((1..=slices).contains(&few.column_blocks));
                 }
