@@ -243,8 +243,13 @@ impl BackwardPointers {
         })
     }
 
-    /// Bytes of workspace that these very operands need.
-    pub(crate) fn workspace_needed(&self, problem: &Problem, limits: &Limits) -> Result<usize> {
+    /// Bytes of workspace that these very operands need, whatever workspace they name: often fewer than
+    /// [`plan::workspace_bytes`], which is enough wherever operands lie, and none for a few rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`launches`](Self::launches), but for the workspace.
+    pub fn workspace_needed(&self, problem: &Problem, limits: &Limits) -> Result<usize> {
         let without = Self {
             workspace: 0,
             workspace_bytes: 0,

@@ -3,7 +3,7 @@
 use super::{Buffer, CudaDevice};
 use crate::device::Storage;
 use crate::pass::{BackwardPass, ForwardPass};
-use crate::{BackwardPointers, ForwardPointers, Result, Tensor, plan};
+use crate::{BackwardPointers, ForwardPointers, Result, Tensor};
 
 impl CudaDevice {
     pub fn forward(&self, pass: &mut ForwardPass<'_>) -> Result<()> {
