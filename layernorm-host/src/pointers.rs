@@ -82,7 +82,8 @@ pub struct BackwardPointers {
     /// `[n_cols]`: written; absent: not computed.
     pub dbias: u64,
     /// At least [`workspace_bytes`](plan::workspace_bytes), a multiple of 16; for dx alone
-    /// [`row_sums_bytes`](plan::row_sums_bytes) will do.
+    /// [`row_sums_bytes`](plan::row_sums_bytes) will do, and for these operands
+    /// [`workspace_needed`](Self::workspace_needed).
     pub workspace: u64,
     /// Bytes of the workspace.
     pub workspace_bytes: usize,

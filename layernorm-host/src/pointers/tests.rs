@@ -104,6 +104,9 @@ fn a_few_rows_need_no_workspace() {
         (few.lanes, few.column_blocks),
         (plan.lanes, plan.column_blocks)
     );
+    let needed =
+        |pointers: &BackwardPointers, n_rows| pointers.workspace_needed(&problem(n_rows), &LIMITS);
+    assert_eq!(needed(&POINTERS, 3).unwrap(), 0);
     // dx over dy goes by partials.
     let in_place = BackwardPointers {
         dx: pointers.dy,
@@ -111,6 +114,20 @@ fn a_few_rows_need_no_workspace() {
     };
     let error = in_place.launches(&problem(3), &LIMITS).unwrap_err();
     assert!(matches!(error, Error::Workspace { got: 0, .. }), "{error}");
+    let bytes = needed(&in_place, 3).unwrap();
+    let with = |workspace_bytes| BackwardPointers {
+        workspace: 0x10_0000,
+        workspace_bytes,
+        ..in_place
+    };
+    assert!(with(bytes).launches(&problem(3), &LIMITS).is_ok());
+    assert!(with(bytes - 1).launches(&problem(3), &LIMITS).is_err());
+    // The workspace that is there does not matter, other operands do.
+    assert_eq!(needed(&with(bytes), 3).unwrap(), bytes);
+    assert!(needed(&POINTERS, 100).unwrap() > 0);
+    let absent = BackwardPointers { x: 0, ..POINTERS };
+    let error = needed(&absent, 3).unwrap_err();
+    assert!(matches!(error, Error::Address { name: "x", .. }), "{error}");
 }
 
 #[test]

@@ -40,15 +40,15 @@ fn cases() -> impl Strategy<Value = (Case, u64)> {
         n_cols,
         pairs,
         eps,
-        any::<bool>(),
-        any::<bool>(),
+        any::<[bool; 3]>(),
         any::<u64>(),
     )
         .prop_map(
-            |(n_rows, n_cols, (dtype, parameter_dtype), eps, weight, bias, seed)| {
+            |(n_rows, n_cols, (dtype, parameter_dtype), eps, [weight, bias, in_place], seed)| {
                 let case = Case {
                     weight,
                     bias,
+                    in_place,
                     eps,
                     ..Case::new(n_rows, n_cols, dtype, parameter_dtype)
                 };
@@ -102,8 +102,6 @@ fn rows_of(results: &Results, n_rows: usize) -> Result<Vec<Vec<u64>>, TestCaseEr
 
 fn oracle(device: &Device) -> Verdict {
     hold(cases(), |(case, seed)| {
-        let in_place = seed % 2 == 1;
-        let case = Case { in_place, ..case };
         let inputs = case.generate_from(seed);
         let results = run(&case, &inputs, device)?;
         check::compare(&case, &inputs, &results).map_err(fail)
