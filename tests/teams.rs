@@ -53,7 +53,16 @@ fn every_tile(model: &str, fast: bool, anywhere: bool) {
                     let done = bench.run_backward();
                     let rows = &done[0].launch;
                     let narrow = anywhere;
-                    let variant = teams.map_or(Variant::Few { narrow }, |_| variant);
+                    let variant = match teams {
+                        None => Variant::Few { narrow },
+                        // One multiprocessor has no pairs.
+                        Some(_) if sm_count > 1 && tile.pairs_from == 0 => Variant::Paired {
+                            ragged: anywhere,
+                            lanes,
+                            vecs,
+                        },
+                        Some(_) => variant,
+                    };
                     assert_eq!(rows.entry.variant(), Some(variant), "{case:?}");
                     if tile.blocks_per_sm == 1
                         && let Some(teams) = teams
@@ -90,4 +99,27 @@ fn every_tile_for_rows_anywhere() {
 fn every_tile_of_a_device_with_fast_memory() {
     every_tile("h200", true, false);
     every_tile("h200", true, true);
+}
+
+/// What an earlier row has left in the shared memory, in other places of its lines, is no part of a row: rows of the fewest
+/// columns of their tile, several to a team one after the other.
+#[test]
+fn rows_that_end_before_their_tile() {
+    for (dtype, parameter) in DTYPES {
+        let tiles = Pass::Backward.ragged_tiles(dtype);
+        let mut before = 0;
+        for tile in tiles.iter().filter(|tile| tile.is_for(false)) {
+            let n_cols = before as usize * 16 / dtype.size() + 3;
+            before = tile.max_vectors();
+            let n_rows = (tile.rows_per_block() * 5 + 1) as usize;
+            let bench = Bench::new(Case::new(n_rows, n_cols, dtype, parameter), "h100", 1);
+            let done = bench.run_backward();
+            let (lanes, vecs) = (tile.lanes, tile.vecs);
+            let variant = Some(Variant::Ragged { lanes, vecs });
+            assert_eq!(done[0].launch.entry.variant(), variant, "{n_cols} {dtype}");
+            bench.dx_is_right(&[]);
+            bench.dweight_is_right();
+            bench.dbias_is_right();
+        }
+    }
 }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | pass | `forward`, `backward` |
 //! | x, weight | `f32_f32`, `f16_f16`, `f16_f32`, `bf16_bf16`, `bf16_f32` (x first), `f64_f64` (`any` alone) |
-//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `ragged_<lanes>x<vecs>` (the same for rows that start anywhere; forward for 16-bit x alone), `narrow_<lanes>x<vecs>` (one element an access; forward for f32 alone), `shared_<stages>` (a row in shared memory, forward alone), `shared_cluster_<blocks>` (a row in the shared memory of a cluster's blocks, forward alone; the image for sm_90 alone), `cluster_<blocks>x<lanes>x<vecs>` (a long row over the blocks of a cluster; the image for sm_90 alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `few` (a few rows in one launch, backward alone; `few_narrow`: one element an access), `any` |
+//! | variant | `rows_<lanes>x<vecs>` (a row in registers, 16 bytes an access), `ragged_<lanes>x<vecs>` (the same for rows that start anywhere; forward for 16-bit x alone), `narrow_<lanes>x<vecs>` (one element an access; forward for f32 alone), `shared_<stages>` (a row in shared memory, forward alone), `shared_cluster_<blocks>` (a row in the shared memory of a cluster's blocks, forward alone; the image for sm_90 alone), `cluster_<blocks>x<lanes>x<vecs>` (a long row over the blocks of a cluster; the image for sm_90 alone), `sums` and `columns` (a long row in two kernels, backward alone; `sums_narrow`, `columns_narrow`: one element an access), `few` (a few rows in one launch, backward alone; `few_narrow`: one element an access), `paired_rows_<lanes>x<vecs>` and `paired_ragged_<lanes>x<vecs>` (as `rows` and `ragged`, and pairs of blocks write a row of partials together; backward alone, the image for sm_90 alone), `any` |
 //!
 //! The second kernel of the backward pass is `layernorm_reduce_<weight>`, with weight one of `f32`,
 //! `f16`, `bf16`, `f64`.
@@ -30,6 +30,9 @@ pub const VECTOR_BYTES: u32 = 16;
 /// Static shared memory that any kernel declares at most, in bytes: what is left of a block's is for its
 /// dynamic shared memory.
 pub const STATIC_SHARED_BYTES: u32 = 9 << 10;
+
+/// Blocks that write one row of partials together, in the `paired` variants: a cluster.
+pub const PAIR_BLOCKS: u32 = 2;
 
 /// Threads in a block of the backward pass's `sums` kernels: a row each.
 pub const SUMS_BLOCK: u32 = 256;
@@ -122,7 +125,8 @@ arguments! {
 arguments! {
     /// Parameters of a `layernorm_backward_*` kernel. Addresses are of device memory, 0 where absent.
     ///
-    /// Block b of the grid writes row b of the partials: the sums of dy * xhat and of dy over its rows.
+    /// Block b of the grid writes row b of the partials, the sums of dy * xhat and of dy over its rows; in a `paired` variant
+    /// blocks 2 b and 2 b + 1 do.
     BackwardArgs, 16 {
         /// `[n_rows, n_cols]`, x's dtype.
         dy: u64,

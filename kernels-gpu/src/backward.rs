@@ -5,8 +5,11 @@
 //! way into shared memory (`stage`). At the end the block's teams add up to one row of partials, which a second kernel
 //! sums, in a fixed order (`partials`). No atomics: the same input gives the same bits.
 
-use cuda_std::{ext, thread};
+use cuda_std::ext::{self, Shared};
+use cuda_std::thread;
 
+use crate::abi::PAIR_BLOCKS;
+use crate::pair::{self, join_pair};
 use crate::partials::{join_partials, row_of_partials, write_partials};
 use crate::place::Place;
 use crate::reduce::{sum, sum_in_team};
@@ -82,7 +85,7 @@ pub struct Columns<R, const E: usize, const VECS: usize> {
 /// # Safety
 /// The arguments are as `abi::BackwardArgs` says; every row starts at a multiple of 16 bytes; `n_cols` is a
 /// multiple of `E` and at most `LANES * VECS * E`; the launch's block is whole teams, `BLOCK` threads at most, and adds
-/// twice `Ring::WORDS` words of dynamic shared memory for each.
+/// twice `Ring::WORDS` words of dynamic shared memory for each, and if `PAIRED` `RowTile::pair_bytes`.
 #[inline(always)]
 pub unsafe fn backward_rows<
     T,
@@ -92,6 +95,7 @@ pub unsafe fn backward_rows<
     const VECS: usize,
     const BLOCK: u32,
     const STAGES: usize,
+    const PAIRED: bool,
 >(
     p: Backward<T, W>,
 ) where
@@ -99,6 +103,9 @@ pub unsafe fn backward_rows<
     W: Packed<E>,
     f32: Packed<E>,
 {
+    if PAIRED {
+        pair::prepare(LANES * VECS as u32 * E as u32);
+    }
     // With a row to each warp all wait for what the next row's address needs, and uniform registers come later.
     let team = match LANES != 32 {
         true => Team::<LANES, BLOCK>::uniform(),
@@ -171,7 +178,7 @@ pub unsafe fn backward_rows<
         first += place.step;
     }
     // SAFETY: all threads are here, and have read their rings.
-    unsafe { columns.write::<T, W, LANES, BLOCK, true>(team, p) };
+    unsafe { columns.write::<T, W, LANES, BLOCK, true, PAIRED>(team, p, 2 * words) };
 }
 
 impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
@@ -199,20 +206,45 @@ impl<R: Copy, const E: usize, const VECS: usize> Columns<R, E, VECS> {
         }
     }
 
-    /// Writes the sums of a block's teams to its row of partials.
+    /// Writes the sums of a block's teams to its row of partials, or its pair's. `team_words`: of dynamic shared memory that
+    /// a team has.
     ///
     /// # Safety
-    /// As for `partials::join_partials`, but for the copies on their way, and the arguments as `abi::BackwardArgs` says.
+    /// As for `partials::join_partials` or `pair::join_pair`, but for the copies on their way, and the arguments as
+    /// `abi::BackwardArgs` says.
     #[inline(always)]
-    pub unsafe fn write<T, W, const LANES: u32, const BLOCK: u32, const AT_ONCE: bool>(
+    pub unsafe fn write<
+        T,
+        W,
+        const LANES: u32,
+        const BLOCK: u32,
+        const AT_ONCE: bool,
+        const PAIRED: bool,
+    >(
         &self,
         team: Team<LANES, BLOCK>,
         p: Backward<T, W>,
+        team_words: u32,
     ) where
         f32: Packed<E>,
     {
+        let row = match PAIRED {
+            true => thread::block_idx_x() / PAIR_BLOCKS,
+            false => thread::block_idx_x(),
+        };
         let partials = [p.partial_dweight, p.partial_dbias]
-            .map(|partials| row_of_partials(partials, thread::block_idx_x(), p.n_cols));
+            .map(|partials| row_of_partials(partials, row, p.n_cols));
+        if PAIRED {
+            // Copies for which there was no row.
+            stage::wait::<1>();
+            let sums = [self.dweight, self.dbias];
+            let behind = Shared::dynamic().offset(Team::<LANES, BLOCK>::count() * team_words);
+            // SAFETY: the caller's; the blocks of a pair are neighbours.
+            unsafe {
+                join_pair::<E, LANES, VECS, BLOCK, AT_ONCE>(team, sums, partials, p.n_cols, behind)
+            };
+            return;
+        }
         if partials[0].is_null() && partials[1].is_null() {
             return;
         }

@@ -125,7 +125,7 @@ macro_rules! backward {
 macro_rules! kernels {
     ($x:ident $w:ident $e:literal, backward $table:ident: $($backward:tt)*) => {
         forward!($x, $w, "any", ANY_BLOCK, 0, forward_any::<$x, $w>);
-        backward_tiles!($x $w $e $table "rows_" backward_rows: $($backward)*);
+        backward_tiles!($x $w $e $table "rows_" backward_rows false: $($backward)*);
         backward!($x, $w, "sums", SUMS_BLOCK, 0, backward_sums::<$x, $w, $e>);
         backward!($x, $w, "sums_narrow", SUMS_BLOCK, 0, backward_sums::<$x, $w, 1>);
         backward!($x, $w, "columns", COLUMNS_BLOCK, 3, backward_columns::<$x, $w, $e, { columns_vecs(false) as usize }>);
@@ -140,7 +140,7 @@ macro_rules! kernels_f32 {
         forward_tiles!($x $w $e FORWARD_TILES_F32 "rows_" forward_rows: 8 1, 8 2, 16 2, 16 4, 32 3, 128 1, 128 2, 128 3, 256 2, 256 3, 256 4, 256 5, 256 6, 512 2, 512 3, 512 4, 512 6, 512 8, 1024 4, 1024 6, 1024 8);
         forward_shared!($x $w $e FORWARD_SHARED_F32: 1);
         forward_tiles!($x $w 1 FORWARD_NARROW_TILES "narrow_" forward_rows: 8 4, 32 8, 32 16, 128 8, 128 12, 128 16, 256 12, 256 16, 256 20, 512 12, 512 16, 512 20, 512 24, 512 32);
-        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged: 8 2, 16 3, 16 4, 32 4, 128 2, 128 3, 256 2, 256 3, 512 2, 256 5, 512 3, 512 4);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_F32 "ragged_" backward_ragged false: 8 2, 16 3, 16 4, 32 4, 128 2, 128 3, 256 2, 256 3, 512 2, 256 5, 512 3, 512 4);
     };
 }
 
@@ -150,7 +150,7 @@ macro_rules! kernels_half {
         forward_tiles!($x $w $e FORWARD_TILES_HALF "rows_" forward_rows: 8 1, 8 2, 8 4, 16 3, 16 4, 32 3, 64 1, 64 2, 64 3, 64 4, 128 1, 128 2, 128 3, 128 5, 256 2, 256 3, 256 4, 512 3, 512 4, 1024 4);
         forward_shared!($x $w $e FORWARD_SHARED_HALF: 2, 1);
         forward_tiles!($x $w $e FORWARD_RAGGED_TILES "ragged_" forward_ragged: 8 1, 8 2, 8 4, 16 4, 32 3, 32 4, 64 3, 64 4, 128 3, 128 4, 128 5, 256 3, 256 4, 512 3, 512 4);
-        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged: 8 1, 8 3, 16 2, 32 2, 32 3, 32 4, 64 3, 64 4, 192 2, 128 3, 128 4, 192 3, 256 3, 256 4);
+        backward_tiles!($x $w $e BACKWARD_RAGGED_TILES_HALF "ragged_" backward_ragged false: 8 1, 8 3, 16 2, 32 2, 32 3, 32 4, 64 3, 64 4, 192 2, 128 3, 128 4, 192 3, 256 3, 256 4);
     };
 }
 
@@ -190,16 +190,17 @@ macro_rules! forward_shared {
 
 /// A backward kernel for each `lanes vecs` of a table.
 macro_rules! backward_tiles {
-    ($x:ident $w:ident $e:literal $table:ident $prefix:literal $function:ident: $($lanes:literal $vecs:literal),*) => {$(
+    ($x:ident $w:ident $e:literal $table:ident $prefix:literal $function:ident $paired:literal: $($lanes:literal $vecs:literal),*) => {$(
         const _: () = {
             const TILE: RowTile = find_tile($table, $lanes, $vecs);
+            const { assert!(!$paired || ($lanes * $vecs * $e) % 64 == 0, "a pair's warps have whole turns") };
             backward!(
                 $x,
                 $w,
                 concat!($prefix, stringify!($lanes), "x", stringify!($vecs)),
                 TILE.block,
                 TILE.blocks_per_sm,
-                $function::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { TILE.stages as usize }>
+                $function::<$x, $w, $e, $lanes, $vecs, { TILE.block }, { TILE.stages as usize }, $paired>
             );
         };
     )*};

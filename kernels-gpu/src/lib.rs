@@ -10,7 +10,7 @@
 //! | backward, for long rows, in two kernels | `columns` |
 //! | backward, for a few rows, in one launch | `few` |
 //! | both passes, with a long row over a cluster's blocks | `cluster`, `cluster_forward`, `cluster_backward`, `cluster_wide` |
-//! | dweight and dbias over blocks | `partials` |
+//! | dweight and dbias over blocks | `partials`, `pair` |
 //! | both passes for rows of any length | `any` |
 //! | both passes, with a row in registers, at any alignment | `ragged_rows`, by `ragged` and `chunk` |
 //! | both passes in f64 | `double` |
@@ -52,6 +52,7 @@ mod cluster_entry;
 mod few;
 mod forward;
 mod kept;
+mod pair;
 mod partials;
 mod place;
 mod ragged;

@@ -48,15 +48,11 @@ pub unsafe fn write_partials<const E: usize, const LANES: u32, const VECS: usize
 }
 
 /// Adds up what the block's teams have, first team first, and writes the block's row of each array of partials that is not
-/// null.
-///
-/// Rows of a warp are added up by shuffles, then each team's sums go to the dynamic shared memory, in the columns' order:
-/// `[array][team][column]`. From there consecutive threads write consecutive columns, four at a time if `n_cols` is
+/// null: from what [`sums_of_teams`] gives consecutive threads write consecutive columns, four at a time if `n_cols` is
 /// a multiple of `E` (`AT_ONCE`).
 ///
 /// # Safety
-/// All threads of the block call it, and have no more copies on their way; the rows are writable and no other block writes
-/// them; the dynamic shared memory has room for two numbers for each column of each team, and nothing in it is still needed.
+/// As for `sums_of_teams`; the rows are writable and no other block writes them.
 #[inline(always)]
 pub unsafe fn join_partials<
     const E: usize,
@@ -72,12 +68,49 @@ pub unsafe fn join_partials<
 ) where
     f32: Packed<4>,
 {
+    let write = |a: usize, column: u32, total: [f32; 4]| {
+        let to = partials[a].wrapping_add(column as usize);
+        let valid = column < n_cols && !partials[a].is_null();
+        // SAFETY: the columns exist if valid, and only this thread writes them.
+        unsafe {
+            match AT_ONCE {
+                true => <f32 as Packed<4>>::store(to, <f32 as Packed<4>>::pack(total), valid),
+                false => store_f32(to, total[0], valid),
+            }
+        }
+    };
+    // Computed anew: the compiler would keep what follows from it over all rows, in registers that are not there.
+    let team = if AT_ONCE { team } else { team.forgotten() };
+    // SAFETY: the caller's.
+    unsafe { sums_of_teams::<E, LANES, VECS, BLOCK, AT_ONCE>(team, values, 0, write) }
+}
+
+/// Adds up what the block's teams have, first team first, and gives each thread some columns' sums, those of the array `first`
+/// before the other's: the array, the first column, and the sums of four from there if `AT_ONCE`, else of one.
+///
+/// Rows of a warp are added up by shuffles, then each team's sums go to the dynamic shared memory, in the columns' order:
+/// `[array][team][column]`. From there consecutive threads take consecutive columns.
+///
+/// # Safety
+/// All threads of the block call it, and have no more copies on their way; the dynamic shared memory has room for two numbers
+/// for each column of each team, and nothing in it is still needed.
+#[inline(always)]
+pub unsafe fn sums_of_teams<
+    const E: usize,
+    const LANES: u32,
+    const VECS: usize,
+    const BLOCK: u32,
+    const AT_ONCE: bool,
+>(
+    team: Team<LANES, BLOCK>,
+    values: [[[f32; E]; VECS]; 2],
+    first: usize,
+    take: impl Fn(usize, u32, [f32; 4]),
+) {
     const TEAMS_AT_A_TIME: u32 = 4;
     let width = LANES * VECS as u32 * E as u32;
     let teams = Team::<LANES, BLOCK>::count();
     let array = |a: usize| Shared::<f32>::dynamic().offset(a as u32 * teams * width);
-    // Computed anew: the compiler would keep what follows from it over all rows, in registers that are not there.
-    let team = if AT_ONCE { team } else { team.forgotten() };
     let lane = team.thread;
     thread::sync_threads();
     for a in 0..2 {
@@ -107,8 +140,9 @@ pub unsafe fn join_partials<
     let chunks = width / at_a_time;
     let mut chunk = thread::thread_idx_x();
     while chunk < 2 * chunks {
-        let a = (chunk >= chunks) as usize;
-        let column = (chunk - a as u32 * chunks) * at_a_time;
+        let second = (chunk >= chunks) as usize;
+        let a = first ^ second;
+        let column = (chunk - second as u32 * chunks) * at_a_time;
         let own = array(a).offset(column);
         let mut total = [0.0; 4];
         let mut team = 0;
@@ -134,15 +168,7 @@ pub unsafe fn join_partials<
             }
             team += TEAMS_AT_A_TIME;
         }
-        let to = partials[a].wrapping_add(column as usize);
-        let valid = column < n_cols && !partials[a].is_null();
-        // SAFETY: the columns exist if valid, and only this thread writes them.
-        unsafe {
-            match AT_ONCE {
-                true => <f32 as Packed<4>>::store(to, <f32 as Packed<4>>::pack(total), valid),
-                false => store_f32(to, total[0], valid),
-            }
-        };
+        take(a, column, total);
         chunk += thread::block_dim_x();
     }
 }

@@ -17,7 +17,7 @@
 
 use cuda_std::ext::Shared;
 
-use crate::abi::image_vectors;
+use crate::abi::{LINE_VECTORS, image_lines, image_vectors};
 use crate::access::{load_half_wide, load_word, store_half, store_word, store_x4};
 use crate::place::forgotten;
 use crate::stage;
@@ -61,6 +61,15 @@ impl Span {
             shift,
             end: shift + n_cols * size_of::<T>() as u32,
         }
+    }
+
+    /// `image` from where the row's first vector may lie in it: as far into a line as in memory.
+    #[inline(always)]
+    pub fn in_image<const LANES: u32>(self, image: Shared<u32>) -> Shared<u32> {
+        if !image_lines(LANES) {
+            return image;
+        }
+        image.offset(self.base as usize as u32 / BYTES % LINE_VECTORS * WORDS)
     }
 
     /// Vectors before the one in which the first byte after the row lies.
@@ -164,6 +173,20 @@ impl Span {
                     image.store(after, if FILLED { word } else { 0 });
                 }
             }
+        }
+    }
+
+    /// Puts zeros after the vector that `put_ends` puts after the row, as far as a row of the same length can have reached
+    /// that lay further into a line.
+    ///
+    /// # Safety
+    /// As for `put_ends`.
+    #[inline(always)]
+    pub unsafe fn clear_after<const LANES: u32>(self, image: Shared<u32>, lane: u32) {
+        if image_lines(LANES) && lane < LINE_VECTORS - 1 {
+            let after = self.vectors() + 2 + lane;
+            // SAFETY: the row that lies furthest into a line has as many vectors after it; one lane's.
+            unsafe { image.store4(after * WORDS, [0; 4]) };
         }
     }
 

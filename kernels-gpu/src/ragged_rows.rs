@@ -15,6 +15,7 @@ use crate::backward::{Backward, Columns, add_up, gradient, over_row};
 use crate::chunk::{Chunk, is_apart, ones, zeros};
 use crate::forward::{Forward, centre};
 use crate::kept::Kept;
+use crate::pair;
 use crate::place::{Place, forgotten};
 use crate::ragged::{ENDS_LANES, Ends, Span, clear};
 use crate::stage;
@@ -77,7 +78,7 @@ pub unsafe fn forward_ragged<
             true => 0,
             false => thread::thread_idx_x() / LANES,
         };
-        let image = Images::<LANES, VECS>::behind(0, row_of_block).own;
+        let image = x.in_image::<LANES>(Images::<LANES, VECS>::behind(0, row_of_block).own);
         let team = Team::<LANES, LANES>::new();
         // SAFETY: the row exists, if only with no columns; the image is this row's.
         unsafe {
@@ -186,8 +187,8 @@ unsafe fn finish_forward<T, W, const E: usize, const LANES: u32, const VECS: usi
 ///
 /// # Safety
 /// The arguments are as `abi::BackwardArgs` says; `n_cols` is at most `LANES * VECS * E`; the launch's block is whole
-/// teams, `BLOCK` threads at most, and adds `2 * STAGES + 1` images of dynamic shared memory for each of its rows, and an
-/// f32 for each weight of each thread.
+/// teams, `BLOCK` threads at most, and adds `2 * STAGES + 1` images of dynamic shared memory for each of its rows, an f32
+/// for each weight of each thread, and if `PAIRED` `RowTile::pair_bytes`.
 #[inline(always)]
 pub unsafe fn backward_ragged<
     T,
@@ -197,6 +198,7 @@ pub unsafe fn backward_ragged<
     const VECS: usize,
     const BLOCK: u32,
     const STAGES: usize,
+    const PAIRED: bool,
 >(
     p: Backward<T, W>,
 ) where
@@ -204,6 +206,9 @@ pub unsafe fn backward_ragged<
     W: Packed<E> + Packed<1>,
     f32: Packed<E>,
 {
+    if PAIRED {
+        pair::prepare(LANES * VECS as u32 * E as u32);
+    }
     // As in `backward_rows`, but where there are not the registers without.
     let team = match LANES == 32 && VECS < 4 {
         true => Team::<LANES, BLOCK>::new(),
@@ -240,8 +245,8 @@ pub unsafe fn backward_ragged<
         let [x, dy] = spans(first);
         // SAFETY: the row exists, if only with no columns; a barrier lies after the slot's last reads.
         unsafe {
-            x.ask::<LANES, VECS>(x_image(stage), forgotten(lane));
-            dy.ask::<LANES, VECS>(dy_image(stage), forgotten(lane));
+            x.ask::<LANES, VECS>(x.in_image::<LANES>(x_image(stage)), forgotten(lane));
+            dy.ask::<LANES, VECS>(dy.in_image::<LANES>(dy_image(stage)), forgotten(lane));
         }
         stage::commit();
     };
@@ -318,8 +323,10 @@ pub unsafe fn backward_ragged<
         // SAFETY: the slot's last row was read before the last iteration's barrier.
         unsafe {
             let lane = forgotten(place.lane);
-            x.put_ends::<true>(x_image(stage), lane, ends[0]);
-            dy.put_ends::<false>(dy_image(stage), lane, ends[1]);
+            x.put_ends::<true>(x.in_image::<LANES>(x_image(stage)), lane, ends[0]);
+            let dy_image = dy.in_image::<LANES>(dy_image(stage));
+            dy.put_ends::<false>(dy_image, lane, ends[1]);
+            dy.clear_after::<LANES>(dy_image, lane);
         }
         ends = load_ends(first + step());
         let statistics = next_statistics;
@@ -336,7 +343,8 @@ pub unsafe fn backward_ragged<
         // What follows from these is computed anew, here and below: the compiler would keep all of it from row
         // to row, in registers that are not there.
         let place = place.forgotten();
-        let (x_image, dy_image) = (x_image(stage), dy_image(stage));
+        let x_image = x.in_image::<LANES>(x_image(stage));
+        let dy_image = dy.in_image::<LANES>(dy_image(stage));
         // SAFETY: between the barriers around this row.
         let (x, dy) = unsafe {
             (
@@ -374,7 +382,9 @@ pub unsafe fn backward_ragged<
         first += step();
     }
     // SAFETY: all threads are here, and have read their images and weights.
-    unsafe { columns.write::<T, W, LANES, BLOCK, false>(team, p) };
+    unsafe {
+        columns.write::<T, W, LANES, BLOCK, false, PAIRED>(team, p, (of_images + of_weights) * 4)
+    };
 }
 
 /// Writes a row of dx: `dx` gives vector k of it, with what is added to it.

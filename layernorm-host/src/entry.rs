@@ -6,8 +6,8 @@ use kernels_gpu::abi::{
     BACKWARD_CLUSTERS_F32, BACKWARD_CLUSTERS_HALF, BACKWARD_RAGGED_TILES_F32,
     BACKWARD_RAGGED_TILES_HALF, BACKWARD_TILES_BF16, BACKWARD_TILES_F16, BACKWARD_TILES_F32,
     ClusterTile, FORWARD_CLUSTERS_F32, FORWARD_NARROW_TILES, FORWARD_RAGGED_TILES,
-    FORWARD_SHARED_F32, FORWARD_SHARED_HALF, FORWARD_TILES_F32, FORWARD_TILES_HALF, RowTile,
-    SharedTile,
+    FORWARD_SHARED_F32, FORWARD_SHARED_HALF, FORWARD_TILES_F32, FORWARD_TILES_HALF, PAIR_BLOCKS,
+    RowTile, SharedTile,
 };
 
 use crate::DType;
@@ -136,6 +136,14 @@ impl Pass {
         let in_registers = rows.chain(ragged).chain(narrow).chain(clusters);
         let mut variants: Vec<Variant> = in_registers.chain(shared).collect();
         if self == Pass::Backward {
+            for (tiles, ragged) in [(self.tiles(x), false), (self.ragged_tiles(x), true)] {
+                let paired = tiles.iter().filter(|tile| tile.pairs_from < RowTile::NEVER);
+                variants.extend(paired.map(|tile| Variant::Paired {
+                    ragged,
+                    lanes: tile.lanes,
+                    vecs: tile.vecs,
+                }));
+            }
             for narrow in [false, true] {
                 variants.extend([Variant::Sums { narrow }, Variant::Columns { narrow }]);
                 variants.push(Variant::Few { narrow });
@@ -205,6 +213,16 @@ pub enum Variant {
         /// One element an access, instead of 16 bytes.
         narrow: bool,
     },
+    /// `Rows`, or if `ragged` `Ragged`, whose blocks are pairs that write a row of partials together; the backward pass
+    /// alone. For devices from sm_90 on.
+    Paired {
+        /// Rows start anywhere.
+        ragged: bool,
+        /// Threads that share a row.
+        lanes: u32,
+        /// Vectors a thread holds.
+        vecs: u32,
+    },
     /// Any row, element by element.
     Any,
 }
@@ -227,9 +245,10 @@ impl Variant {
         }
     }
 
-    /// Blocks of the cluster that shares a row; 1 where a block has it.
+    /// Blocks of a cluster of the launch, which share a row, or a row of partials; 1 where a block has each.
     pub fn cluster_blocks(self) -> u32 {
         match self {
+            Variant::Paired { .. } => PAIR_BLOCKS,
             Variant::Cluster { blocks, .. } | Variant::SharedCluster { blocks } => blocks,
             _ => 1,
         }
@@ -237,8 +256,8 @@ impl Variant {
 }
 
 impl Entry {
-    /// Every entry point that the images hold; those of [`Variant::Cluster`] and [`Variant::SharedCluster`] are in the
-    /// one for sm_90 alone.
+    /// Every entry point that the images hold; those of [`Variant::Cluster`], [`Variant::SharedCluster`] and
+    /// [`Variant::Paired`] are in the one for sm_90 alone.
     pub fn all() -> Vec<Entry> {
         let mut entries = Vec::new();
         for pass in [Pass::Forward, Pass::Backward] {
@@ -313,6 +332,14 @@ impl fmt::Display for Variant {
             Variant::Columns { narrow: true } => f.write_str("columns_narrow"),
             Variant::Few { narrow: false } => f.write_str("few"),
             Variant::Few { narrow: true } => f.write_str("few_narrow"),
+            Variant::Paired {
+                ragged,
+                lanes,
+                vecs,
+            } => {
+                let rows = if *ragged { "ragged" } else { "rows" };
+                write!(f, "paired_{rows}_{lanes}x{vecs}")
+            }
             Variant::Any => f.write_str("any"),
         }
     }

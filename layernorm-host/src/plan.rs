@@ -16,7 +16,9 @@
 //! to above 2^31 blocks, which only rows of a few columns can reach.) The number of teams in a backward block does look at it,
 //! and at the shared memory: no more of them than the rows keep busy, and than there is room for. And backward no more rows of
 //! `rows` or `ragged` than there are multiprocessors have one launch of a `few` kernel ([`Few`]), whose dx is the same bits,
-//! unless dx lies over dy and dweight or dbias is wanted.
+//! unless dx lies over dy and dweight or dbias is wanted. On devices with clusters the blocks of a `rows` or `ragged` kernel are
+//! pairs, of a `paired` kernel, where the tile has one for so many rows ([`RowTile::pairs_from`](kernels_gpu::abi::RowTile::pairs_from))
+//! and dweight or dbias is wanted: half as many partials, and dx the same bits.
 
 mod few;
 mod kernel;
@@ -151,6 +153,11 @@ pub fn backward(
     let aligned = is_aligned(&addresses) && is_aligned(&strides);
     let kernel = RowsKernel::choose(Pass::Backward, problem, aligned, limits);
     let few = few(&kernel, problem, args, needs_parameters, limits);
+    // Without partials a pair has nothing to share.
+    let kernel = match needs_parameters {
+        true => kernel.in_pairs(),
+        false => kernel,
+    };
     let rows = match few {
         Some(_) => None,
         None => kernel.launch(problem, kernel.max_partials(problem, limits), limits)?,
@@ -236,6 +243,7 @@ pub fn entries(pass: Pass, problem: &Problem, limits: &Limits) -> Vec<Entry> {
             entries.extend(few_entry(&kernel, problem, limits).map(|(entry, _)| entry));
         }
         entries.push(kernel.entry);
+        entries.extend(kernel.pairs.as_ref().map(|pairs| pairs.entry));
     }
     if pass == Pass::Backward {
         entries.push(Entry::Reduce {

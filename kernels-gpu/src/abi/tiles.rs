@@ -23,6 +23,9 @@ pub struct RowTile {
     pub fewest: u32,
     /// The devices that it is for.
     pub memory: Memory,
+    /// Rows for each multiprocessor from which on its blocks are pairs, on devices with clusters: two have one row of
+    /// partials. [`NEVER`](RowTile::NEVER): there is no such kernel.
+    pub pairs_from: u32,
 }
 
 /// Devices by what their memory gives each multiprocessor. The more that is, the more bytes a multiprocessor must have on
@@ -42,6 +45,9 @@ pub enum Memory {
 pub const FAST_MEMORY: u64 = 31_000_000_000;
 
 impl RowTile {
+    /// For [`pairs_from`](RowTile::pairs_from).
+    pub const NEVER: u32 = u32::MAX;
+
     /// Whether it is for a device, whose memory is fast or not.
     pub const fn is_for(&self, fast_memory: bool) -> bool {
         match self.memory {
@@ -90,6 +96,12 @@ impl RowTile {
             .saturating_mul(VECTOR_BYTES)
     }
 
+    /// Dynamic shared memory that a block of a pair has more, for vectors of so many columns, in bytes: what the other block
+    /// has of one of the two sums of each column.
+    pub const fn pair_bytes(&self, columns: u32) -> u32 {
+        self.max_vectors().saturating_mul(columns).saturating_mul(4)
+    }
+
     /// Dynamic shared memory of a forward `ragged` variant's block, in bytes: an image of each row.
     pub const fn ragged_forward_bytes(&self) -> u32 {
         self.ragged_images(1)
@@ -115,10 +127,25 @@ impl RowTile {
     }
 }
 
-/// Vectors of the image of a row of up to `lanes * vecs` vectors: one more where the row starts inside a
-/// vector, and zeros after its end.
+/// Vectors of a line of a cache, and of all banks of shared memory.
+pub const LINE_VECTORS: u32 = 128 / VECTOR_BYTES;
+
+/// Vectors of the image of a row of up to `lanes * vecs` vectors, in whole lines: one more where the row starts inside a
+/// vector, one of zeros after its end, and before it as many as [`image_lines`] says it may begin behind.
 pub const fn image_vectors(lanes: u32, vecs: u32) -> u32 {
-    lanes.saturating_mul(vecs).saturating_add(2)
+    let before = if image_lines(lanes) {
+        LINE_VECTORS - 1
+    } else {
+        0
+    };
+    let vectors = lanes.saturating_mul(vecs).saturating_add(2 + before);
+    vectors.saturating_add(LINE_VECTORS - 1) / LINE_VECTORS * LINE_VECTORS
+}
+
+/// Whether a row of so many lanes lies in its image's lines as in memory's, so that a line of a copy is one line there, not
+/// parts of two. Of less than a warp a row was no faster by it.
+pub const fn image_lines(lanes: u32) -> bool {
+    lanes >= 32
 }
 
 pub(super) const fn tile(
@@ -136,6 +163,7 @@ pub(super) const fn tile(
         blocks_per_sm,
         fewest: 0,
         memory: Memory::Any,
+        pairs_from: RowTile::NEVER,
     }
 }
 
@@ -148,6 +176,18 @@ pub(super) const fn from(fewest: u32, tile: RowTile) -> RowTile {
 const fn on(memory: Memory, tile: RowTile) -> RowTile {
     RowTile { memory, ..tile }
 }
+
+/// The same, in pairs from so many rows for each multiprocessor on.
+const fn pairs(from: u32, tile: RowTile) -> RowTile {
+    RowTile {
+        pairs_from: from,
+        ..tile
+    }
+}
+
+/// Rows for each multiprocessor from which on short rows go in pairs: for an H100 4092, where the partials of 16-bit rows
+/// would be 8.6 % of the bytes of x, dy and dx. The pairs cost 0.2 us at 64 columns, and from some 1024 on win.
+const MANY: u32 = 31;
 
 /// The forward pass's `rows` variants for f16 and bf16, shortest row first. Measured on an H100 and an H200;
 /// docs/performance.md has the figures. Three vectors are for hidden sizes of three times a power of two.
@@ -259,41 +299,41 @@ pub const BACKWARD_TILES_F32: &[RowTile] = &[
 /// The backward pass's `rows` variants for f16, shortest row first: as for bf16, but for a tile that its conversions would
 /// make spill. On a device with fast memory rows of 2049 to 3072 columns are faster in two blocks.
 pub const BACKWARD_TILES_F16: &[RowTile] = &[
-    tile(8, 1, 512, 2, 1),
-    tile(8, 2, 384, 2, 1),
-    tile(8, 4, 256, 2, 1),
-    tile(16, 3, 256, 3, 1),
-    tile(16, 4, 256, 2, 1),
-    tile(32, 3, 256, 3, 1),
-    tile(64, 2, 384, 3, 1),
-    tile(96, 2, 384, 3, 1),
-    tile(128, 2, 384, 3, 1),
-    on(Memory::Slow, tile(192, 2, 384, 3, 1)),
-    on(Memory::Fast, tile(128, 3, 128, 3, 2)),
-    tile(128, 4, 256, 2, 1),
-    tile(256, 3, 256, 3, 1),
-    tile(256, 4, 256, 2, 1),
+    pairs(MANY, tile(8, 1, 512, 2, 1)),
+    pairs(MANY, tile(8, 2, 384, 2, 1)),
+    pairs(MANY, tile(8, 4, 256, 2, 1)),
+    pairs(MANY, tile(16, 3, 256, 3, 1)),
+    pairs(MANY, tile(16, 4, 256, 2, 1)),
+    pairs(MANY, tile(32, 3, 256, 3, 1)),
+    pairs(MANY, tile(64, 2, 384, 3, 1)),
+    pairs(MANY, tile(96, 2, 384, 3, 1)),
+    pairs(MANY, tile(128, 2, 384, 3, 1)),
+    on(Memory::Slow, pairs(MANY, tile(192, 2, 384, 3, 1))),
+    on(Memory::Fast, pairs(MANY, tile(128, 3, 128, 3, 2))),
+    pairs(MANY, tile(128, 4, 256, 2, 1)),
+    pairs(0, tile(256, 3, 256, 3, 1)),
+    pairs(0, tile(256, 4, 256, 2, 1)),
 ];
 
 /// The backward pass's `rows` variants for bf16, shortest row first.
 ///
 /// A vector has twice the columns of an f32 vector, so twice the registers for dweight and dbias.
 pub const BACKWARD_TILES_BF16: &[RowTile] = &[
-    tile(8, 1, 512, 2, 1),
-    tile(8, 2, 384, 2, 1),
-    tile(8, 4, 256, 2, 1),
-    tile(16, 3, 256, 3, 1),
-    tile(16, 4, 256, 2, 1),
-    tile(32, 3, 256, 3, 1),
-    on(Memory::Slow, tile(64, 2, 384, 3, 1)),
-    on(Memory::Fast, tile(32, 4, 256, 2, 1)),
-    tile(96, 2, 384, 3, 1),
-    tile(128, 2, 384, 3, 1),
-    on(Memory::Slow, tile(192, 2, 384, 3, 1)),
-    on(Memory::Fast, tile(128, 3, 128, 3, 2)),
-    tile(128, 4, 256, 2, 1),
-    tile(256, 3, 256, 3, 1),
-    tile(256, 4, 256, 2, 1),
+    pairs(MANY, tile(8, 1, 512, 2, 1)),
+    pairs(MANY, tile(8, 2, 384, 2, 1)),
+    pairs(MANY, tile(8, 4, 256, 2, 1)),
+    pairs(MANY, tile(16, 3, 256, 3, 1)),
+    pairs(MANY, tile(16, 4, 256, 2, 1)),
+    pairs(MANY, tile(32, 3, 256, 3, 1)),
+    on(Memory::Slow, pairs(MANY, tile(64, 2, 384, 3, 1))),
+    on(Memory::Fast, pairs(MANY, tile(32, 4, 256, 2, 1))),
+    pairs(MANY, tile(96, 2, 384, 3, 1)),
+    pairs(MANY, tile(128, 2, 384, 3, 1)),
+    on(Memory::Slow, pairs(MANY, tile(192, 2, 384, 3, 1))),
+    on(Memory::Fast, pairs(MANY, tile(128, 3, 128, 3, 2))),
+    pairs(MANY, tile(128, 4, 256, 2, 1)),
+    pairs(0, tile(256, 3, 256, 3, 1)),
+    pairs(0, tile(256, 4, 256, 2, 1)),
 ];
 
 /// The backward pass's `ragged` variants for f32, shortest row first, likewise but for one that lost by it.
@@ -304,7 +344,7 @@ pub const BACKWARD_RAGGED_TILES_F32: &[RowTile] = &[
     tile(32, 4, 384, 2, 1),
     tile(128, 2, 512, 3, 1),
     tile(128, 3, 384, 2, 1),
-    tile(256, 2, 256, 2, 2),
+    pairs(0, tile(256, 2, 256, 2, 2)),
     tile(256, 3, 256, 2, 1),
     tile(512, 2, 512, 3, 1),
     tile(256, 5, 256, 3, 1),
@@ -315,20 +355,20 @@ pub const BACKWARD_RAGGED_TILES_F32: &[RowTile] = &[
 /// The backward pass's `ragged` variants for f16 and bf16, shortest row first. 192 lanes are for 4097 to 4608 columns, whose
 /// rows would leave a third of 256 idle.
 pub const BACKWARD_RAGGED_TILES_HALF: &[RowTile] = &[
-    tile(8, 1, 512, 2, 1),
-    tile(8, 3, 256, 3, 1),
-    tile(16, 2, 384, 2, 1),
-    tile(32, 2, 384, 2, 1),
-    tile(32, 3, 256, 2, 1),
-    tile(32, 4, 256, 2, 1),
-    tile(64, 3, 256, 3, 1),
-    tile(64, 4, 256, 2, 1),
-    on(Memory::Slow, tile(192, 2, 384, 2, 1)),
-    on(Memory::Fast, tile(128, 3, 128, 2, 3)),
-    tile(128, 4, 256, 2, 1),
-    tile(192, 3, 384, 2, 1),
-    tile(256, 3, 256, 3, 1),
-    tile(256, 4, 256, 2, 1),
+    pairs(0, tile(8, 1, 512, 2, 1)),
+    pairs(0, tile(8, 3, 256, 3, 1)),
+    pairs(0, tile(16, 2, 384, 2, 1)),
+    pairs(0, tile(32, 2, 384, 2, 1)),
+    pairs(0, tile(32, 3, 256, 2, 1)),
+    pairs(0, tile(32, 4, 256, 2, 1)),
+    pairs(0, tile(64, 3, 256, 3, 1)),
+    pairs(0, tile(64, 4, 256, 2, 1)),
+    on(Memory::Slow, pairs(0, tile(192, 2, 384, 2, 1))),
+    on(Memory::Fast, pairs(0, tile(128, 3, 128, 2, 3))),
+    pairs(0, tile(128, 4, 256, 2, 1)),
+    pairs(0, tile(192, 3, 384, 2, 1)),
+    pairs(0, tile(256, 3, 256, 3, 1)),
+    pairs(0, tile(256, 4, 256, 2, 1)),
 ];
 
 /// The tile of a table that has these lanes and vectors; the device code looks up its own in this way.

@@ -1,7 +1,7 @@
 //! The kernel over rows: which one a row gets, and how much of it a device is given.
 
 use kernels_gpu::abi::{
-    ANY_BLOCK, COLUMNS_BLOCK, ClusterTile, FAST_MEMORY, PORTABLE_CLUSTER, RowTile,
+    ANY_BLOCK, COLUMNS_BLOCK, ClusterTile, FAST_MEMORY, PAIR_BLOCKS, PORTABLE_CLUSTER, RowTile,
     STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile, VECTOR_BYTES, columns_vecs,
 };
 
@@ -36,8 +36,17 @@ pub(super) struct RowsKernel {
     pub shared_bytes: u32,
     /// Parts that a `columns` kernel divides the columns into; `None` for the others.
     pub column_parts: Option<u32>,
-    /// Blocks of a cluster, which has a row; 1 without clusters.
+    /// Blocks of a cluster, which has a row or, of a pair, a row of partials; 1 without clusters.
     pub cluster: u32,
+    /// The kernel whose blocks are pairs, for as many rows on the device.
+    pub pairs: Option<Pairs>,
+}
+
+/// What is different in pairs.
+pub(super) struct Pairs {
+    pub entry: Entry,
+    /// More than without.
+    shared_bytes: u32,
 }
 
 impl RowsKernel {
@@ -60,15 +69,16 @@ impl RowsKernel {
             (vectors <= u64::from(tile.max_vectors())).then_some(tile)
         };
         let ring = |tile: &RowTile| rings * tile.ring_bytes();
-        let tiled = |tile: &RowTile, variant: Variant| RowsKernel {
+        let tiled = |tile: &RowTile, variant: Variant, shared_bytes: u32| RowsKernel {
             entry: entry(pass, problem, variant),
             block: tile.block,
             rows_per_block: tile.rows_per_block(),
             rows_per_team: tile.of_teams(1).rows_per_block(),
             blocks_per_sm: (tile.stages > 0).then_some(tile.blocks_per_sm),
-            shared_bytes: ring(tile),
+            shared_bytes,
             column_parts: None,
             cluster: 1,
+            pairs: pairs(problem, limits, tile, variant, shared_bytes),
         };
         if aligned && is_aligned(&[row_bytes]) {
             let vectors = row_bytes / u64::from(VECTOR_BYTES);
@@ -87,7 +97,7 @@ impl RowsKernel {
                 .filter(is_long_enough);
             if let Some(tile) = tiles.find_map(|tile| fitting(tile, vectors, &ring)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
-                return tiled(&tile, Variant::Rows { lanes, vecs });
+                return tiled(&tile, Variant::Rows { lanes, vecs }, ring(&tile));
             }
             let has_clusters = limits.compute_capability >= (9, 0);
             let clusters = pass.cluster_tiles(problem.dtype()).iter();
@@ -117,17 +127,14 @@ impl RowsKernel {
             let mut tiles = tiles.iter().filter(|tile| tile.is_for(fast));
             if let Some(tile) = tiles.find_map(|tile| fitting(tile, vectors, &bytes)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
-                return RowsKernel {
-                    shared_bytes: bytes(&tile),
-                    ..tiled(&tile, Variant::Ragged { lanes, vecs })
-                };
+                return tiled(&tile, Variant::Ragged { lanes, vecs }, bytes(&tile));
             }
             let columns = problem.n_cols() as u64;
             let tiles = pass.narrow_tiles(problem.dtype());
             let mut tiles = tiles.iter();
             if let Some(tile) = tiles.find_map(|tile| fitting(tile, columns, &ring)) {
                 let (lanes, vecs) = (tile.lanes, tile.vecs);
-                return tiled(&tile, Variant::Narrow { lanes, vecs });
+                return tiled(&tile, Variant::Narrow { lanes, vecs }, ring(&tile));
             }
         }
         if pass == Pass::Backward && problem.n_cols() > MAX_ANY_BACKWARD_COLS {
@@ -148,6 +155,7 @@ impl RowsKernel {
             shared_bytes: tile.bytes(vectors) as u32,
             column_parts: None,
             cluster: tile.blocks,
+            pairs: None,
         }
     }
 
@@ -162,6 +170,7 @@ impl RowsKernel {
             shared_bytes: cluster_bytes(pass, problem, cluster),
             column_parts: None,
             cluster: cluster.blocks,
+            pairs: None,
         }
     }
 
@@ -179,6 +188,7 @@ impl RowsKernel {
             shared_bytes: 0,
             column_parts: None,
             cluster: 1,
+            pairs: None,
         }
     }
 
@@ -198,6 +208,22 @@ impl RowsKernel {
             shared_bytes: 0,
             column_parts: Some(problem.n_cols_u32().div_ceil(part)),
             cluster: 1,
+            pairs: None,
+        }
+    }
+
+    /// The kernel in pairs of blocks, where there is one for so many rows. A pair has the rows of its two blocks.
+    pub fn in_pairs(self) -> Self {
+        match self.pairs {
+            Some(pairs) => RowsKernel {
+                entry: pairs.entry,
+                rows_per_block: self.rows_per_block * PAIR_BLOCKS,
+                shared_bytes: self.shared_bytes + pairs.shared_bytes,
+                cluster: PAIR_BLOCKS,
+                pairs: None,
+                ..self
+            },
+            None => self,
         }
     }
 
@@ -288,6 +314,37 @@ impl RowsKernel {
         };
         check(launch, limits).map(Some)
     }
+}
+
+/// The tile's kernel in pairs, which beside `shared_bytes` have room for what the other block has.
+fn pairs(
+    problem: &Problem,
+    limits: &Limits,
+    tile: &RowTile,
+    variant: Variant,
+    shared_bytes: u32,
+) -> Option<Pairs> {
+    let columns = VECTOR_BYTES / problem.dtype().size() as u32;
+    let more = tile.pair_bytes(columns);
+    let room = limits.max_shared.saturating_sub(STATIC_SHARED_BYTES);
+    let from = u64::from(tile.pairs_from) * u64::from(limits.sm_count);
+    let are_there = tile.pairs_from < RowTile::NEVER
+        && limits.compute_capability >= (9, 0)
+        && limits.sm_count >= PAIR_BLOCKS
+        && problem.n_rows() as u64 >= from
+        && shared_bytes.saturating_add(more) <= room;
+    are_there.then(|| Pairs {
+        entry: entry(
+            Pass::Backward,
+            problem,
+            Variant::Paired {
+                ragged: matches!(variant, Variant::Ragged { .. }),
+                lanes: tile.lanes,
+                vecs: tile.vecs,
+            },
+        ),
+        shared_bytes: more,
+    })
 }
 
 /// The tile with as many teams as the shared memory has room for, `bytes` of it for a block; `None` if it has for none, or

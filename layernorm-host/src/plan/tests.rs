@@ -10,6 +10,7 @@ use crate::{Image, Variant};
 
 mod choice;
 mod few;
+mod pairs;
 
 const H100: Limits = Limits {
     max_grid: i32::MAX as u32,

@@ -86,7 +86,7 @@ fn kernels_become_entry_points() {
 
     let before_the_first = &ptx[..ptx.find(".entry").unwrap()];
     assert!(
-        before_the_first.contains(".extern .shared .align 16 .b8 __dynamic_shared[];"),
+        before_the_first.contains(".extern .shared .align 128 .b8 __dynamic_shared[];"),
         "{before_the_first}"
     );
     assert!(before_the_first.contains("[128];\n"), "{before_the_first}");

@@ -24,7 +24,7 @@ macro_rules! shared_array {
     };
 }
 
-/// The shared memory whose size the launch says. Every call gives the same pointer, aligned to 16
+/// The shared memory whose size the launch says. Every call gives the same pointer, aligned to 128
 /// bytes, to memory that is not initialised.
 #[inline(always)]
 pub fn dynamic_shared_mem<T>() -> *mut T {
@@ -60,8 +60,8 @@ pub fn __static_address<T, const CRATE: u32, const SITE: u32>() -> u32 {
 pub fn __dynamic_address<T>() -> u32 {
     const {
         assert!(
-            align_of::<T>() <= 16,
-            "dynamic shared memory is aligned to 16 bytes, and this type needs more"
+            align_of::<T>() <= 128,
+            "dynamic shared memory is aligned to 128 bytes, and this type needs more"
         )
     };
     let address: u32;

@@ -227,6 +227,7 @@ fn tiles(_: &Device) -> Verdict {
                         blocks_per_sm: 0,
                         fewest: 0,
                         memory: Memory::Any,
+                        pairs_from: stages,
                     };
                     calm(
                         || format!("{tile:?}"),

@@ -186,8 +186,8 @@ pub const FAULTS: &[Fault] = &[
         "copies for rows that there are not may still come where the teams' sums are",
         Device,
         "kernels-gpu/src/backward.rs",
-        "            stage::wait::<1>();\n            let sums",
-        "            let sums",
+        "            stage::wait::<1>();\n            let sums = [self.dweight, self.dbias];\n            join_partials",
+        "            let sums = [self.dweight, self.dbias];\n            join_partials",
     ),
     fault(
         "dbias-for-dweight",

@@ -6,7 +6,7 @@
 //! | `//cuda_std launch_bounds MAX MIN` | `.maxntid MAX, 1, 1` and, unless MIN is 0, `.minnctapersm MIN` before the `{` |
 //! | `//cuda_std cluster BLOCKS` | `.explicitcluster` and `.reqnctapercluster BLOCKS, 1, 1` there |
 //! | `//cuda_std shared NAME BYTES ALIGN` | `.shared .align ALIGN .b8 NAME[BYTES];` before the first entry point |
-//! | `//cuda_std dynamic_shared NAME` | `.extern .shared .align 16 .b8 NAME[];` there |
+//! | `//cuda_std dynamic_shared NAME` | `.extern .shared .align 128 .b8 NAME[];` there |
 //!
 //! LLVM's comments around assembly blocks go, too.
 
@@ -175,7 +175,7 @@ impl Markers {
                 Shared::Static { bytes, align } => {
                     format!(".shared .align {align} .b8 {name}[{bytes}];\n")
                 }
-                Shared::Dynamic => format!(".extern .shared .align 16 .b8 {name}[];\n"),
+                Shared::Dynamic => format!(".extern .shared .align 128 .b8 {name}[];\n"),
             })
             .collect()
     }
@@ -292,7 +292,7 @@ mod tests {
         let dynamic =
             asm("//cuda_std dynamic_shared __dynamic_shared\nmov.u32 %r2, __dynamic_shared;");
         let finished = finish_ptx(&module(&format!("{one}{dynamic}{one}"))).unwrap();
-        let declarations = ".extern .shared .align 16 .b8 __dynamic_shared[];\n\
+        let declarations = ".extern .shared .align 128 .b8 __dynamic_shared[];\n\
                             .shared .align 16 .b8 __shared_1_0_128[128];\n\t// .globl";
         assert!(finished.contains(declarations), "{finished}");
         assert_eq!(finished.matches("__shared_1_0_128[128]").count(), 1);

@@ -53,6 +53,21 @@ pub fn cluster_arrive() {
     unsafe { arrive() }
 }
 
+/// As [`cluster_arrive`], but lets nobody see anything: for a block that only says that it has started, or has had a fence of
+/// its own.
+///
+/// All threads of the block must reach the same call.
+#[gpu_only]
+#[inline(always)]
+pub fn cluster_arrive_relaxed() {
+    unsafe extern "C" {
+        #[link_name = "llvm.nvvm.barrier.cluster.arrive.relaxed.aligned"]
+        fn arrive();
+    }
+    // SAFETY: as for `cluster_arrive`.
+    unsafe { arrive() }
+}
+
 /// The second half: waits until all threads of the cluster have arrived.
 ///
 /// All threads of the block must reach the same call.

@@ -8,8 +8,8 @@ mod shared;
 mod warp;
 
 pub use cluster::{
-    ClusterShared, cluster_arrive, cluster_dim_x, cluster_dimensions, cluster_idx_x, cluster_rank,
-    cluster_size, cluster_wait, wait_for_dependencies,
+    ClusterShared, cluster_arrive, cluster_arrive_relaxed, cluster_dim_x, cluster_dimensions,
+    cluster_idx_x, cluster_rank, cluster_size, cluster_wait, wait_for_dependencies,
 };
 pub use math::{div_approx, ex2_approx, fma, rsqrt_approx, sqrt_approx};
 pub use mbarrier::{MBarrier, mbarrier_fence};

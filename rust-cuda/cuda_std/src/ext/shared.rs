@@ -25,7 +25,7 @@ macro_rules! shared_words {
 }
 
 impl<T: SharedValue> Shared<T> {
-    /// The shared memory whose size the launch says; the same for every call, aligned to 16 bytes,
+    /// The shared memory whose size the launch says; the same for every call, aligned to 128 bytes,
     /// not initialised.
     #[inline(always)]
     pub fn dynamic() -> Self {
