@@ -22,6 +22,7 @@
 
 mod few;
 mod kernel;
+mod pairs;
 
 use kernels_gpu::abi::{BackwardArgs, ForwardArgs, REDUCE_BLOCK, REDUCE_COLS};
 

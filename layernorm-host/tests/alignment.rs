@@ -294,11 +294,22 @@ fn lies_the_same(pass: Pass, case: &Case) -> bool {
     ragged.is_some() && ragged == first(pass.tiles(case.dtype))
 }
 
-/// Whether dweight's and dbias's sums are then taken in the same order, too: rows that start anywhere may go in pairs of blocks
-/// where others do not.
-fn adds_the_same(case: &Case) -> bool {
+/// Whether dweight's and dbias's sums are then taken in the same order, too. Dx over dy has the kernel of many rows, which for
+/// rows that start anywhere may go in pairs of blocks where it does not for others; beside dy the few rows here have theirs.
+fn adds_the_same(case: &Case, in_place: bool) -> bool {
     let bytes = case.n_cols * case.dtype.size();
-    !bytes.is_multiple_of(16) || case.dtype == DType::F32 && lies_the_same(Pass::Backward, case)
+    let pairs = |tiles: &[kernels_gpu::abi::RowTile]| {
+        let tile = tiles
+            .iter()
+            .find(|tile| (bytes / 16) as u32 <= tile.max_vectors());
+        tile.map(|tile| tile.pairs_from)
+    };
+    let (ragged, aligned) = (
+        Pass::Backward.ragged_tiles(case.dtype),
+        Pass::Backward.tiles(case.dtype),
+    );
+    lies_the_same(Pass::Backward, case)
+        && (!in_place || !bytes.is_multiple_of(16) || pairs(ragged) == pairs(aligned))
 }
 
 fn values(bytes: &[u8], dtype: DType) -> Vec<f32> {
@@ -366,8 +377,8 @@ fn the_same_wherever(n_rows: usize, n_cols: usize, turns: std::ops::Range<usize>
                     (DType::F32, forward),
                     (DType::F32, forward),
                     (dtype, backward),
-                    (parameter_dtype, adds_the_same(&case)),
-                    (parameter_dtype, adds_the_same(&case)),
+                    (parameter_dtype, adds_the_same(&case, in_place)),
+                    (parameter_dtype, adds_the_same(&case, in_place)),
                 ];
                 for turn in turns.clone() {
                     let layouts = Layouts::apart(n_cols, in_place, turn);

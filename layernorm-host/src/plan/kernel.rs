@@ -5,6 +5,7 @@ use kernels_gpu::abi::{
     STATIC_SHARED_BYTES, SUMS_BLOCK, SharedTile, VECTOR_BYTES, columns_vecs,
 };
 
+use super::pairs::{Pairs, pairs};
 use super::{Launch, Limits, MAX_WORKSPACE_BYTES, check};
 use crate::{DType, Entry, Pass, Problem, Result, Variant};
 
@@ -40,13 +41,6 @@ pub(super) struct RowsKernel {
     pub cluster: u32,
     /// The kernel whose blocks are pairs, for as many rows on the device.
     pub pairs: Option<Pairs>,
-}
-
-/// What is different in pairs.
-pub(super) struct Pairs {
-    pub entry: Entry,
-    /// More than without.
-    shared_bytes: u32,
 }
 
 impl RowsKernel {
@@ -314,37 +308,6 @@ impl RowsKernel {
         };
         check(launch, limits).map(Some)
     }
-}
-
-/// The tile's kernel in pairs, which beside `shared_bytes` have room for what the other block has.
-fn pairs(
-    problem: &Problem,
-    limits: &Limits,
-    tile: &RowTile,
-    variant: Variant,
-    shared_bytes: u32,
-) -> Option<Pairs> {
-    let columns = VECTOR_BYTES / problem.dtype().size() as u32;
-    let more = tile.pair_bytes(columns);
-    let room = limits.max_shared.saturating_sub(STATIC_SHARED_BYTES);
-    let from = u64::from(tile.pairs_from) * u64::from(limits.sm_count);
-    let are_there = tile.pairs_from < RowTile::NEVER
-        && limits.compute_capability >= (9, 0)
-        && limits.sm_count >= PAIR_BLOCKS
-        && problem.n_rows() as u64 >= from
-        && shared_bytes.saturating_add(more) <= room;
-    are_there.then(|| Pairs {
-        entry: entry(
-            Pass::Backward,
-            problem,
-            Variant::Paired {
-                ragged: matches!(variant, Variant::Ragged { .. }),
-                lanes: tile.lanes,
-                vecs: tile.vecs,
-            },
-        ),
-        shared_bytes: more,
-    })
 }
 
 /// The tile with as many teams as the shared memory has room for, `bytes` of it for a block; `None` if it has for none, or
