@@ -165,7 +165,7 @@ macro_rules! forward_tiles {
                 concat!($prefix, stringify!($lanes), "x", stringify!($vecs)),
                 TILE.block,
                 TILE.blocks_per_sm,
-                $function::<$x, $w, $e, $lanes, $vecs, { TILE.block }>
+                $function::<$x, $w, $e, $lanes, $vecs, { TILE.block as usize }>
             );
         };
     )*};

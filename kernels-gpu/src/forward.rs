@@ -10,6 +10,7 @@
 use cuda_std::ext;
 
 use crate::cluster::from_column;
+use crate::near::Near;
 use crate::place::Place;
 use crate::reduce::{sum, sum_over_row};
 use crate::vector::{Packed, store_f32};
@@ -62,7 +63,7 @@ pub unsafe fn forward_rows<
     const E: usize,
     const LANES: u32,
     const VECS: usize,
-    const BLOCK: u32,
+    const BLOCK: usize,
 >(
     p: Forward<T, W>,
 ) where
@@ -89,8 +90,13 @@ pub unsafe fn forward_rows<
                 )
             };
         }
+        // The branch costs registers, and long rows have none.
+        let near = match VECS < 4 {
+            true => Near::at_first::<BLOCK>(),
+            false => Some(Near::new::<BLOCK>()),
+        };
         // SAFETY: the caller's; this row belongs to these lanes alone.
-        unsafe { finish_row(p, place, row, raw) };
+        unsafe { finish_row(p, place, row, raw, near) };
     }
 }
 
@@ -104,6 +110,7 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     place: Place<E, LANES>,
     row: u64,
     mut raw: [T::Raw; VECS],
+    near: Option<Near>,
 ) where
     T: Packed<E>,
     W: Packed<E>,
@@ -126,9 +133,16 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
             ),
         ]
     };
-    // Asked for before the sums where that costs no blocks: an f32 vector's registers are half those of a 16-bit
-    // one, and few rows of up to 32 vectors are in work for want of threads, not of registers.
-    let early = E <= 4 && E * VECS <= 16 || LANES * VECS as u32 <= 32;
+    // Brought near while the sums are added up, or asked for before: where that costs no blocks, as an f32 vector's registers
+    // are half those of a 16-bit one, and few rows of up to 32 vectors are in work for want of threads, not of registers.
+    let vectors = LANES * VECS as u32;
+    let brings = Near::gains(vectors)
+        && match E {
+            1 => false,
+            4 => VECS > 4 || LANES <= 32 && VECS > 2,
+            _ => vectors > 8,
+        };
+    let early = !brings && (E <= 4 && E * VECS <= 16 || vectors <= 32);
     let mut weight_and_bias = [[W::ONES, W::ZEROS]; VECS];
     let mut ask_early = || {
         for k in 0..VECS {
@@ -138,6 +152,11 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     // Together with x; single elements only when x is there (measured: 401 us against 431 for 4099 columns of f32).
     if early && E > 1 {
         ask_early();
+    }
+    if brings && let Some(near) = near {
+        let n_cols = if row_is_there { p.n_cols } else { 0 };
+        // SAFETY: the caller's.
+        unsafe { near.bring::<W, E, LANES, VECS>([p.weight, p.bias], place, n_cols) };
     }
     // SAFETY (here and below): `valid` says that the row and the column exist.
     if !p.residual.is_null() {
@@ -164,6 +183,9 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     // SAFETY: the caller's.
     let [rstd, offset] = unsafe { centre(p, place, row, &mut d, taken_off) };
 
+    if brings {
+        Near::wait();
+    }
     let place = again();
     let valid = |k: usize| is_there(place, k);
     let y = p.y.wrapping_add((row * p.y_stride) as usize);

@@ -16,7 +16,7 @@
 //! | both passes in f64 | `double` |
 //! | which thread has what | `place`, `team` |
 //! | sums over threads | `reduce` |
-//! | rows on their way in shared memory, and what has no room in registers | `stage`, `kept` |
+//! | rows on their way in shared memory, weight and bias to L1, and what has no room in registers | `stage`, `near`, `kept` |
 //! | elements, loads and stores, conversions | `vector`, `access`, `convert` |
 #![warn(missing_docs)]
 #![cfg_attr(
@@ -52,6 +52,7 @@ mod cluster_entry;
 mod few;
 mod forward;
 mod kept;
+mod near;
 mod pair;
 mod partials;
 mod place;

@@ -32,12 +32,12 @@ pub struct Place<const E: usize, const LANES: u32> {
 impl<const E: usize, const LANES: u32> Place<E, LANES> {
     /// In blocks of `BLOCK` threads.
     #[inline(always)]
-    pub fn new<const BLOCK: u32>() -> Self {
+    pub fn new<const BLOCK: usize>() -> Self {
         let thread = thread::thread_idx_x();
-        let rows_per_block = BLOCK / LANES;
+        let rows_per_block = BLOCK as u32 / LANES;
         // Where the row is the block's, say so: the compiler then computes with it once a warp instead of
         // once a thread, which saves a quarter of the registers.
-        let warp_first = if LANES == BLOCK {
+        let warp_first = if LANES == BLOCK as u32 {
             0
         } else {
             thread / 32 * if LANES < 32 { 32 / LANES } else { 1 }

@@ -15,6 +15,7 @@ use crate::backward::{Backward, Columns, add_up, gradient, over_row};
 use crate::chunk::{Chunk, is_apart, ones, zeros};
 use crate::forward::{Forward, centre};
 use crate::kept::Kept;
+use crate::near::Near;
 use crate::pair;
 use crate::place::{Place, forgotten};
 use crate::ragged::{ENDS_LANES, Ends, Span, clear};
@@ -62,7 +63,7 @@ pub unsafe fn forward_ragged<
     const E: usize,
     const LANES: u32,
     const VECS: usize,
-    const BLOCK: u32,
+    const BLOCK: usize,
 >(
     p: Forward<T, W>,
 ) where
@@ -74,7 +75,7 @@ pub unsafe fn forward_ragged<
         let row = place.first + place.in_warp as u64;
         let n_cols = columns_of(row, p.n_rows, p.n_cols);
         let x = Span::new(p.x.wrapping_add((row * p.x_stride) as usize), n_cols);
-        let row_of_block = match BLOCK == LANES {
+        let row_of_block = match BLOCK as u32 == LANES {
             true => 0,
             false => thread::thread_idx_x() / LANES,
         };
@@ -82,6 +83,14 @@ pub unsafe fn forward_ragged<
         let team = Team::<LANES, LANES>::new();
         // SAFETY: the row exists, if only with no columns; the image is this row's.
         unsafe {
+            // Waited for together with x.
+            if let Some(near) = Near::at_first::<BLOCK>()
+                && Near::gains(LANES * VECS as u32)
+                && size_of::<W>() == size_of::<T>()
+                && !(is_apart(p.weight) || is_apart(p.bias))
+            {
+                near.bring::<W, E, LANES, VECS>([p.weight, p.bias], place, n_cols);
+            }
             x.fetch::<T, LANES, VECS, LANES>(team, image, place.lane);
             let raw = x.read::<T, LANES, VECS>(image, place.lane);
             finish_forward(p, place, team, row, raw, image);

@@ -140,8 +140,8 @@ mod tests {
         assert_eq!(kernel.unique_bytes_read, forward.minimum.bytes_read);
         assert_eq!(kernel.unique_bytes_written, forward.minimum.bytes_written);
         assert_eq!(forward.times_minimum, 1.0);
-        // A row of 2048 bytes is four warps', and all of it is asked for before any of it is used.
-        assert_eq!(kernel.bytes_in_flight.before_first_use, 512.0);
+        // A row of 2048 bytes is four warps', and all of it is asked for before any of it is used; so are weight and bias.
+        assert_eq!(kernel.bytes_in_flight.before_first_use, 3.0 * 512.0);
         let lanes = kernel.instructions.values().map(|class| class.count);
         assert_eq!(kernel.lane_instructions, lanes.sum::<u64>());
         // More rows than multiprocessors: the second kernel adds up partials, which the first writes beside dx.

@@ -1,10 +1,17 @@
 //! The faults, as text that is put in the place of other text. Each is a mistake that somebody who changes this code
 //! could make.
 
-use super::fault::Kind::{Clusters, Device, Host, Older};
+mod clusters;
+
+use super::fault::Kind::{Device, Host, Older};
 use super::fault::{Fault, fault};
 
-pub const FAULTS: &[Fault] = &[
+/// All of them.
+pub fn all() -> impl Iterator<Item = &'static Fault> {
+    FAULTS.iter().chain(clusters::FAULTS)
+}
+
+const FAULTS: &[Fault] = &[
     fault(
         "dropped-barrier",
         "the barrier between writing the warps' sums and reading them is gone",
@@ -286,6 +293,22 @@ pub const FAULTS: &[Fault] = &[
         "unsafe { image.store4(i * WORDS, [0x3f80_3f80; 4]) };",
     ),
     fault(
+        "earlier-row-not-cleared",
+        "what an earlier row left after a later one's end, further into its line, counts as dy",
+        Device,
+        "kernels-gpu/src/ragged_rows.rs",
+        "            dy.clear_after::<LANES>(dy_image, lane);\n",
+        "",
+    ),
+    fault(
+        "weight-beyond-its-end",
+        "the word of weight that is brought near may lie half behind its end",
+        Device,
+        "kernels-gpu/src/near.rs",
+        "column + last_of_word < n_cols",
+        "column < n_cols",
+    ),
+    fault(
         "wrong-stride",
         "dx is written at dy's row stride",
         Device,
@@ -348,94 +371,6 @@ pub const FAULTS: &[Fault] = &[
         "kernels-gpu/src/shared_row.rs",
         "            stage ^= 1;",
         "            stage ^= 0;",
-    ),
-    fault(
-        "reduce-does-not-wait",
-        "the second kernel reads the partials while the first may still write them",
-        Clusters,
-        "kernels-gpu/src/partials.rs",
-        "    ext::wait_for_dependencies();\n",
-        "",
-    ),
-    fault(
-        "cluster-wait-dropped",
-        "a block reads the other blocks' sums without waiting for them",
-        Clusters,
-        "kernels-gpu/src/cluster.rs",
-        "unsafe { Self::arrivals(self.slot()).wait(self.turn / SLOTS) };",
-        "let _ = self.turn / SLOTS;",
-    ),
-    fault(
-        "cluster-phase-not-turned",
-        "a slot that is used again is waited for in the phase of its first use",
-        Clusters,
-        "kernels-gpu/src/cluster.rs",
-        ".wait(self.turn / SLOTS)",
-        ".wait(0)",
-    ),
-    fault(
-        "cluster-slot-too-few",
-        "sums are sent to a slot that another block may still read",
-        Clusters,
-        "kernels-gpu/src/cluster.rs",
-        "const SLOTS: u32 = 4;",
-        "const SLOTS: u32 = 2;",
-    ),
-    fault(
-        "cluster-block-left-out",
-        "the sums are not sent to the last block",
-        Clusters,
-        "kernels-gpu/src/cluster.rs",
-        "if thread < CLUSTER {",
-        "if thread < CLUSTER - 1 {",
-    ),
-    fault(
-        "cluster-share-one-off",
-        "every block but the first starts a vector late",
-        Clusters,
-        "kernels-gpu/src/cluster.rs",
-        "let first = rank * most;",
-        "let first = rank * most + (rank > 0) as u32;",
-    ),
-    fault(
-        "cluster-last-share-lost",
-        "the row's mean is without the last block's columns",
-        Clusters,
-        "kernels-gpu/src/cluster_forward.rs",
-        "for b in 0..CLUSTER {\n            offset",
-        "for b in 0..CLUSTER - 1 {\n            offset",
-    ),
-    fault(
-        "cluster-columns-as-the-first",
-        "the last block's columns count as many as the first block's",
-        Clusters,
-        "kernels-gpu/src/cluster_forward.rs",
-        "if b == CLUSTER - 1 {\n            self.rest",
-        "if b == CLUSTER {\n            self.rest",
-    ),
-    fault(
-        "cluster-sums-of-fewer",
-        "dx is made of the sums of all blocks but the last",
-        Clusters,
-        "kernels-gpu/src/cluster_backward.rs",
-        "for rank in 0..CLUSTER {",
-        "for rank in 0..CLUSTER - 1 {",
-    ),
-    fault(
-        "wide-next-row-too-early",
-        "of a row over 16 blocks, a place that is free is given the next row's vector, which another has already",
-        Clusters,
-        "kernels-gpu/src/cluster_wide.rs",
-        "ask(place, row + STAGES as u64 * place.step, stage, k);",
-        "ask(place, row + place.step, stage, k);",
-    ),
-    fault(
-        "wide-dweight-of-a-row",
-        "dweight's sums in shared memory are a row's and not all rows'",
-        Clusters,
-        "kernels-gpu/src/cluster_wide.rs",
-        "of_weight[i] = ext::fma(g[i], xhat, of_weight[i]);",
-        "of_weight[i] = g[i] * xhat;",
     ),
     fault(
         "one-row-another-kernel",

@@ -19,7 +19,6 @@ use anyhow::{Context, Result, bail};
 use cuda_builder::{CudaBuilder, Toolchain};
 
 use self::fault::{Fault, Kind};
-use self::faults::FAULTS;
 use self::scratch::Tree;
 use self::suite::{Control, Outcome, Suite};
 use crate::images::{self, IMAGES};
@@ -44,7 +43,7 @@ struct Verdict {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.list {
-        for fault in FAULTS {
+        for fault in faults::all() {
             println!("{:<28} {}", fault.name, fault.what);
         }
         return Ok(());
@@ -135,16 +134,16 @@ All were caught: none counts whose sources do not compile or whose PTX does not 
 without the fault. A run ends with the third test that fails, or 20 seconds after the first.
 
 Made by `cargo xtask mutate --write`; `cargo xtask mutate NAME` plants one. A fault's exact text is in
-`xtask/src/mutate/faults.rs`.
+`xtask/src/mutate/faults.rs` and below.
 ";
 
 /// The faults of these names, or all.
 fn chosen(names: &[String]) -> Result<Vec<&'static Fault>> {
     if names.is_empty() {
-        return Ok(FAULTS.iter().collect());
+        return Ok(faults::all().collect());
     }
     let find = |name: &String| {
-        let fault = FAULTS.iter().find(|fault| fault.name == name);
+        let fault = faults::all().find(|fault| fault.name == name);
         fault.with_context(|| format!("no fault is called {name}; --list has their names"))
     };
     names.iter().map(find).collect()
@@ -206,8 +205,8 @@ mod tests {
 
     #[test]
     fn every_fault_can_be_planted_and_has_a_name_of_its_own() {
-        let mut names: Vec<&str> = FAULTS.iter().map(|fault| fault.name).collect();
-        for fault in FAULTS {
+        let mut names: Vec<&str> = faults::all().map(|fault| fault.name).collect();
+        for fault in faults::all() {
             let path = images::root().join(fault.file);
             let text = fs::read_to_string(&path).unwrap();
             let planted = fault.planted(&text);
@@ -216,13 +215,13 @@ mod tests {
         }
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), FAULTS.len());
+        assert_eq!(names.len(), faults::all().count());
     }
 
     #[test]
     fn a_name_that_no_fault_has_is_an_error() {
-        assert_eq!(chosen(&[]).unwrap().len(), FAULTS.len());
-        let known = FAULTS[0].name.to_owned();
+        assert_eq!(chosen(&[]).unwrap().len(), faults::all().count());
+        let known = faults::all().next().unwrap().name.to_owned();
         assert_eq!(chosen(&[known]).unwrap().len(), 1);
         assert!(chosen(&["no-such-fault".to_owned()]).is_err());
     }

@@ -33,8 +33,8 @@ const NOT_LOADED: [&str; 3] = [
 
 /// The suite's programs, in the order in which they run: on the CPU, on the software GPU, with rows that are more than
 /// 2^32 elements apart, on a device of two multiprocessors, whose clusters come to every slot of their exchanges
-/// again, and on one of one multiprocessor, whose blocks have all their teams.
-const PROGRAMS: [&str; 5] = ["cpu", "software", "far_rows", "bytes", "teams"];
+/// again, on one of one multiprocessor, whose blocks have all their teams, and with blocks in pairs.
+const PROGRAMS: [&str; 6] = ["cpu", "software", "far_rows", "bytes", "teams", "pairs"];
 
 /// The suite's programs.
 pub struct Suite {
@@ -97,9 +97,9 @@ impl Suite {
             });
             executable.with_context(|| format!("cargo built no test called {name}"))
         };
-        let [cpu, software, far_rows, bytes, teams] = PROGRAMS.map(find);
+        let [cpu, software, far_rows, bytes, teams, pairs] = PROGRAMS.map(find);
         Ok(Suite {
-            programs: [cpu?, software?, far_rows?, bytes?, teams?],
+            programs: [cpu?, software?, far_rows?, bytes?, teams?, pairs?],
             folder: tree.root().join("tests"),
         })
     }
