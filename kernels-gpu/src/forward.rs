@@ -90,8 +90,7 @@ pub unsafe fn forward_rows<
                 )
             };
         }
-        // The branch costs registers, and long rows have none.
-        let near = match VECS < 4 {
+        let near = match has_registers(VECS) {
             true => Near::at_first::<BLOCK>(),
             false => Some(Near::new::<BLOCK>()),
         };
@@ -183,7 +182,7 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
     // SAFETY: the caller's.
     let [rstd, offset] = unsafe { centre(p, place, row, &mut d, taken_off) };
 
-    if brings {
+    if brings && !has_registers(VECS) {
         Near::wait();
     }
     let place = again();
@@ -202,6 +201,15 @@ unsafe fn finish_row<T, W, const E: usize, const LANES: u32, const VECS: usize>(
         }
         unsafe { T::store(y.wrapping_add(at), T::pack(d[k]), valid(k)) };
     }
+    if brings && has_registers(VECS) && near.is_some() {
+        Near::wait();
+    }
+}
+
+/// Whether there are registers for a branch about `Near`, and to wait after weight and bias have been read and not before,
+/// when some of them wait for others.
+const fn has_registers(vecs: usize) -> bool {
+    vecs < 4
 }
 
 /// A row's vectors with the residual's added, rounded as they are stored in `sum`: what the backward pass reads
