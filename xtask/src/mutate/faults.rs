@@ -306,7 +306,7 @@ const FAULTS: &[Fault] = &[
         Device,
         "kernels-gpu/src/near.rs",
         "column + last_of_word < n_cols",
-        "column < n_cols",
+        "column + last_of_word / 2 < n_cols",
     ),
     fault(
         "wrong-stride",
